@@ -1,0 +1,404 @@
+"""Lowering: every node of a graph becomes statements of torch.fx code and modules that hold its weights."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from nasneck import functional
+from nasneck.cells import NormKind, make_conv, make_norm
+from nasneck.errors import CompileError
+from nasneck.graph import (
+    Act,
+    AdaptivePool,
+    Attention,
+    Concat,
+    Conv,
+    Edge,
+    FastNormalized,
+    Gate,
+    GlobalPool,
+    Input,
+    Max,
+    Mean,
+    NeckGraph,
+    Node,
+    Norm,
+    Op,
+    PixelWeighted,
+    Pool,
+    Project,
+    Resample,
+    Softmax,
+    SqueezeExcite,
+    Sum,
+)
+from nasneck.graph.fusion import gate_index
+from nasneck.graph.liveness import read_nodes
+from nasneck.graph.width import Width, resolve_width
+
+_ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "hard_swish": F.hardswish,
+    "hard_sigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+}
+
+
+# A module at a node's name would hide these.
+_RESERVED = frozenset(dir(fx.GraphModule))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A map in the generated code and its width in channels."""
+
+    node: fx.Node
+    width: int
+
+
+class _Scope:
+    """Names for the modules of a node or an edge; a second one of a kind gets the suffix ``_2``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._taken: Counter[str] = Counter()
+
+    def name(self, wanted: str) -> str:
+        self._taken[wanted] += 1
+        count = self._taken[wanted]
+        return f"{self.path}.{wanted}" if count == 1 else f"{self.path}.{wanted}_{count}"
+
+
+class Lowering:
+    """Turns the nodes of ``graph`` that are asked for into ``code``, with their modules in ``weights``."""
+
+    def __init__(
+        self,
+        graph: NeckGraph,
+        in_channels: Mapping[int, int],
+        channels: int,
+        *,
+        norm: NormKind,
+        norm_momentum: float | None,
+        optimize: bool,
+    ) -> None:
+        self.graph = graph
+        self.code = fx.Graph()
+        self.weights: dict[str, nn.Module | nn.Parameter] = {}
+        self._in_channels = in_channels
+        self._channels = channels
+        self._norm: NormKind = norm
+        self._momentum = norm_momentum
+        self._optimize = optimize
+        self._values: dict[str, Value] = {}
+        self._memo: dict[Hashable, fx.Node] = {}
+        self._makes: dict[str, tuple[int, int, Any]] = {}
+        self._down: dict[str, set[int]] = {}
+        self._sizes: dict[tuple[str, str], str] = {}
+
+    def lower(self, names: Iterable[str]) -> list[Value]:
+        """Emit everything that the nodes ``names`` need, and return their values."""
+        names = list(names)
+        nodes, self._sizes = live_nodes(self.graph, names)
+        self._down = _distances_down(self.graph, nodes)
+        for level, name in self.graph.input_names.items():
+            self._values[name] = Value(self.code.placeholder(name), self._in_channels[level])
+        for node in nodes:
+            if not isinstance(node.op, Input):
+                _check_name(node.name)
+                try:
+                    self._values[node.name] = self._node(node)
+                except CompileError as error:
+                    raise CompileError(f"node {node.name!r}: {error}") from None
+        return [self._values[name] for name in names]
+
+    # -- nodes and edges -----------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> Value:
+        owner = self.graph[node.shares or node.name]
+        scope = _Scope(owner.name)
+        edge_scopes = [_Scope(scope.name(f"from_{edge.source}")) for edge in owner.inputs]
+        maps = [self._edge(edge, node, at) for edge, at in zip(node.inputs, edge_scopes, strict=True)]
+        value = self._fuse(node, maps, scope)
+        for op in node.layers:
+            value = self._apply(op, value, node, scope)
+        if value.node not in {known.node for known in self._values.values()}:
+            value.node._rename(node.name)  # so that the generated code speaks of nodes by their names
+        return value
+
+    def _edge(self, edge: Edge, node: Node, scope: _Scope) -> Value:
+        value = self._values[edge.source]
+        at = self.graph[edge.source].level
+        for position, op in enumerate(edge.ops or ()):
+            if isinstance(op, Resample):
+                steps = self._down.get(edge.source, set()) if position == 0 else set()
+                value = Value(self._resample(op, value.node, at, node, steps), value.width)
+                at = node.level if op.to is None else self.graph[op.to].level
+            else:
+                value = self._apply(op, value, node, scope)
+                if isinstance(op, Conv | Pool) and at is not None:
+                    at += op.stride.bit_length() - 1
+        return value
+
+    def _resample(self, op: Resample, x: fx.Node, at: int | None, node: Node, steps: set[int]) -> fx.Node:
+        if op.to is None:
+            return self._call(functional.halve, x, _octaves(at, node.level))
+        like = self._values[self._sizes[node.name, op.to]].node
+        if op.mode == "bilinear":
+            return self._call(functional.resize, x, like, "bilinear", op.align_corners)
+        if op.mode == "nearest":
+            return self._call(functional.resize, x, like, "nearest")
+        octaves = _octaves(at, self.graph[op.to].level)
+        if octaves < 0:
+            return self._call(functional.upsample, x, like)
+        if octaves == 0:
+            return self._call(functional.resize, x, like, "nearest")
+        if not self._optimize or len(steps) < 2:
+            return self._call(functional.shrink, x, like, octaves)
+        # Pooling in a chain is exact and shared with the map's other ways down.
+        pooled, reached = x, 0
+        for step in sorted(step for step in steps if step <= octaves):
+            pooled, reached = self._call(functional.halve, pooled, step - reached), step
+        return self._call(functional.pick_pooled, pooled, x, like)
+
+    # -- fusion --------------------------------------------------------------------------------------
+
+    def _fuse(self, node: Node, maps: list[Value], scope: _Scope) -> Value:
+        op, nodes = node.op, [value.node for value in maps]
+        if isinstance(op, Concat):
+            width = sum(value.width for value in maps)
+            return Value(nodes[0] if len(nodes) == 1 else self._call(torch.cat, tuple(nodes), 1), width)
+        if isinstance(op, Gate):
+            _check_widths(node, maps, also={1})
+            function = functional.gate_complement if op.complement else functional.gate
+            return Value(self._call(function, *nodes), maps[0].width)
+        _check_widths(node, maps)
+        width = maps[0].width
+        if isinstance(op, Sum):
+            return Value(reduce(lambda a, b: self._call(operator.add, a, b), nodes), width)
+        if isinstance(op, Mean | Max):
+            return Value(
+                self._call(functional.mean_of if isinstance(op, Mean) else functional.max_of, *nodes), width
+            )
+        if isinstance(op, Attention):
+            return Value(self._attend(op, node, nodes), width)
+        if isinstance(op, PixelWeighted):
+            return self._weigh_pixels(op, node, maps, scope)
+        weight = self._parameter(scope.name("fusion.weight"), len(maps))
+        if isinstance(op, FastNormalized):
+            return Value(self._call(functional.fast_normalized, weight, op.eps, *nodes), width)
+        assert isinstance(op, Softmax)
+        return Value(self._call(functional.softmax_weighted, weight, *nodes), width)
+
+    def _attend(self, op: Attention, node: Node, maps: list[fx.Node]) -> fx.Node:
+        first, second = (self.graph[edge.source].level for edge in node.inputs)
+        gating = gate_index(op, (first, second))
+        seen = maps[gating]
+        if op.pool == "avg":
+            context = self._call(functional.global_mean, seen)
+        else:
+            edge = node.inputs[gating]
+            covered = all(isinstance(o, Resample) and o.mode == "auto" for o in edge.ops or ())
+            if self._optimize and covered:
+                # Nearest up and pooling down lose no cell, so the source has the same maximum.
+                seen = self._values[edge.source].node
+            context = self._call(functional.global_max, seen)
+        return self._call(functional.attend, maps[gating], maps[1 - gating], context)
+
+    def _weigh_pixels(self, op: PixelWeighted, node: Node, maps: list[Value], scope: _Scope) -> Value:
+        parts = maps
+        if op.squeeze is not None:
+            parts = []
+            for i, value in enumerate(maps):
+                part = _Scope(scope.name(f"fusion.squeeze{i}"))
+                value = self._conv(Conv(1, bias=False, width=op.squeeze), value, node, part)
+                value = self._apply(Norm(), value, node, part)
+                parts.append(self._apply(Act("leaky_relu", 0.1), value, node, part))
+        joined = Value(
+            self._call(torch.cat, tuple(part.node for part in parts), 1), sum(part.width for part in parts)
+        )
+        if op.hidden is not None:
+            joined = self._conv(Conv(1, width=op.hidden), joined, node, _Scope(scope.name("fusion.hidden")))
+            joined = self._apply(Act("relu"), joined, node, scope)
+        logits = self._conv(
+            Conv(op.kernel, width=len(maps)), joined, node, _Scope(scope.name("fusion.logits"))
+        )
+        function = functional.pixel_softmax if op.normalize == "softmax" else functional.pixel_sigmoid
+        return Value(self._call(function, logits.node, *(value.node for value in maps)), maps[0].width)
+
+    # -- ops -----------------------------------------------------------------------------------------
+
+    def _apply(self, op: Op, value: Value, node: Node, scope: _Scope) -> Value:
+        if isinstance(op, Conv):
+            return self._conv(op, value, node, scope)
+        if isinstance(op, Norm):
+            return self._norm_layer(op, value, scope)
+        if isinstance(op, Project):
+            return self._project(op, value, node, scope)
+        if isinstance(op, SqueezeExcite):
+            return self._squeeze_excite(op, value, node, scope)
+        return Value(self._weightless(op, value.node), value.width)
+
+    def _weightless(self, op: Op, x: fx.Node) -> fx.Node:
+        if isinstance(op, Act):
+            if op.kind == "leaky_relu":
+                return self._call(F.leaky_relu, x, op.slope)
+            return self._call(_ACTIVATIONS[op.kind], x)
+        if isinstance(op, GlobalPool):
+            return self._call(functional.global_max if op.mode == "max" else functional.global_mean, x)
+        if isinstance(op, AdaptivePool):
+            return self._call(functional.adaptive_pool, x, op.ratio, op.mode)
+        assert isinstance(op, Pool)
+        if op.padding == "same":
+            return self._call(functional.pool_same, x, op.mode, op.kernel, op.stride)
+        if op.mode == "max":
+            return self._call(F.max_pool2d, x, op.kernel, op.stride, op.padding, ceil_mode=op.ceil)
+        return self._call(F.avg_pool2d, x, op.kernel, op.stride, op.padding, op.ceil, False)
+
+    def _conv(self, op: Conv, value: Value, node: Node, scope: _Scope) -> Value:
+        width = self._width(op.width if op.width is not None else node.width, value)
+        padding = op.dilation * (op.kernel // 2) if op.padding == "same" else 0
+        window = {"kernel": op.kernel, "stride": op.stride, "padding": padding, "dilation": op.dilation}
+        name = scope.name("conv")
+        if op.separable:
+            value = self._module(
+                f"{name}.depthwise",
+                make_conv,
+                value,
+                value.width,
+                groups=value.width,
+                bias=False,
+                init=op.init,
+                **window,
+            )
+            return self._module(
+                f"{name}.pointwise", make_conv, value, width, kernel=1, bias=op.bias, init=op.init
+            )
+        groups = value.width if op.groups == "depthwise" else op.groups
+        return self._module(
+            name, make_conv, value, width, groups=groups, bias=op.bias, init=op.init, **window
+        )
+
+    def _project(self, op: Project, value: Value, node: Node, scope: _Scope) -> Value:
+        width = self._width(op.width if op.width is not None else node.width, value)
+        if op.when == "never" or (op.when == "if_different" and width == value.width):
+            return value
+        value = self._module(
+            scope.name("conv"), make_conv, value, width, kernel=1, bias=op.bias, init=op.init
+        )
+        return value if op.norm is None else self._norm_layer(op.norm, value, scope)
+
+    def _norm_layer(self, op: Norm, value: Value, scope: _Scope) -> Value:
+        def make(_: int, width: int, *, slot: Norm) -> nn.Module:
+            return make_norm(slot, width, kind=self._norm, momentum=self._momentum)
+
+        return self._module(scope.name("norm"), make, value, value.width, slot=op)
+
+    def _squeeze_excite(self, op: SqueezeExcite, value: Value, node: Node, scope: _Scope) -> Value:
+        name = scope.name("se")
+        context = Value(self._call(functional.global_mean, value.node), value.width)
+        hidden = self._width(op.hidden, value)
+        context = self._module(f"{name}.reduce", make_conv, context, hidden, kernel=1)
+        context = self._apply(Act("relu"), context, node, scope)
+        context = self._module(f"{name}.expand", make_conv, context, value.width, kernel=1)
+        return Value(self._call(functional.gate, value.node, context.node), value.width)
+
+    # -- emitting ------------------------------------------------------------------------------------
+
+    def _width(self, width: Width, value: Value) -> int:
+        return resolve_width(width, channels=self._channels, given=value.width)
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """Emit a call of a function without weights, once per set of arguments."""
+        key = (function, args, tuple(kwargs.items()))
+        if not self._optimize or key not in self._memo:
+            self._memo[key] = self.code.call_function(function, args, kwargs)
+        return self._memo[key]
+
+    def _module(
+        self, path: str, make: Callable[..., nn.Module], value: Value, width: int, **options: Any
+    ) -> Value:
+        """Emit a call of the module at ``path``, which is made unless a node that shares it has done so."""
+        made = (value.width, width, tuple(sorted(options.items(), key=lambda item: item[0])))
+        if path not in self.weights:
+            self.weights[path] = make(value.width, width, **options)
+            self._makes[path] = made
+        elif self._makes[path] != made:
+            raise CompileError(
+                f"it shares the weights {path!r}, which map {self._makes[path][0]} channels to "
+                f"{self._makes[path][1]}, but needs {value.width} to {width}"
+            )
+        return Value(self.code.call_module(path, (value.node,)), width)
+
+    def _parameter(self, path: str, size: int) -> fx.Node:
+        if path not in self.weights:
+            self.weights[path] = nn.Parameter(torch.ones(size))
+        return self.code.get_attr(path)
+
+
+def live_nodes(graph: NeckGraph, names: Iterable[str]) -> tuple[list[Node], dict[tuple[str, str], str]]:
+    """Nodes that the nodes ``names`` need, in computable order, and where sizes are taken from.
+
+    The second value says, for every reader and name in a ``Resample.to``, whose size to take: a node that is
+    only wanted for its size is replaced by one of its level that is there anyway, if there is one.
+    """
+    wanted = read_nodes(graph, names)
+    sizes: dict[tuple[str, str], str] = {}
+    there = [node for node in graph.nodes if isinstance(node.op, Input)]
+    for node in graph.nodes:
+        if node.name not in wanted or isinstance(node.op, Input):
+            continue
+        for op in (op for edge in node.inputs for op in edge.ops or ()):
+            if isinstance(op, Resample) and op.to is not None:
+                like = [known.name for known in there if known.level == graph[op.to].level]
+                sizes[node.name, op.to] = op.to if op.to in wanted or not like else like[0]
+        there.append(node)
+    only_sized = set(sizes.values()) - wanted
+    if only_sized:  # nothing else tells their size, so they are computed for it
+        nodes, more = live_nodes(graph, [*names, *only_sized])
+        return nodes, sizes | more
+    return [node for node in graph.nodes if node.name in wanted or isinstance(node.op, Input)], sizes
+
+
+def _distances_down(graph: NeckGraph, nodes: Iterable[Node]) -> dict[str, set[int]]:
+    """For every node, by how many octaves its readers pool it before they do anything else to it."""
+    found: dict[str, set[int]] = {}
+    for node in nodes:
+        for edge in node.inputs:
+            first = edge.ops[0] if edge.ops else None
+            if isinstance(first, Resample) and first.mode == "auto":
+                to = node.level if first.to is None else graph[first.to].level
+                octaves = _octaves(graph[edge.source].level, to)
+                if octaves > 0:
+                    found.setdefault(edge.source, set()).add(octaves)
+    return found
+
+
+def _octaves(fine: int | None, coarse: int | None) -> int:
+    assert fine is not None and coarse is not None  # the graph has checked that both are levels
+    return coarse - fine
+
+
+def _check_widths(
+    node: Node, maps: Sequence[Value], *, also: frozenset[int] | set[int] = frozenset()
+) -> None:
+    widths = [value.width for value in maps]
+    if any(width != widths[0] and width not in also for width in widths[1:]):
+        listed = ", ".join(f"{e.source}: {w}" for e, w in zip(node.inputs, widths, strict=True))
+        raise CompileError(f"its inputs have unequal widths ({listed} channels); project them to one width")
+
+
+def _check_name(name: str) -> None:
+    if name in _RESERVED or name.startswith("_"):
+        raise CompileError(f"node {name!r}: torch modules use this name themselves; choose another")

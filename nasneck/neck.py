@@ -1,0 +1,119 @@
+"""Neck: the module that ``compile_neck`` returns."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from nasneck.errors import CompileError
+from nasneck.graph import NeckGraph
+
+
+class Neck(nn.Module):
+    """A compiled neck.
+
+    Attributes:
+        graph: What it was compiled from.
+        body: Straight-line code from tensors to a tuple of tensors; ``print(neck.body.code)`` shows it.
+        in_channels: Width of every backbone feature by level, finest first.
+        out_channels: Width of every output by level, finest first.
+        channels: The width that the graph's widths refer to.
+        norm: What the graph's norm slots became.
+        size_divisor: Number that the sides of images must be divisible by.
+    """
+
+    def __init__(
+        self,
+        graph: NeckGraph,
+        body: fx.GraphModule,
+        *,
+        in_channels: Mapping[int, int],
+        out_channels: Mapping[int, int],
+        channels: int,
+        norm: str,
+        aux: int = 0,
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.body = body
+        self.in_channels = dict(in_channels)
+        self.out_channels = dict(out_channels)
+        self.channels = channels
+        self.norm = norm
+        self.size_divisor = graph.size_divisor
+        self._aux = aux
+
+    def forward(self, features: Sequence[Tensor] | Mapping[Any, Tensor]) -> Any:
+        """Mix the features.
+
+        Args:
+            features: Backbone features C_l of shape (N, in_channels[l], H_l, W_l), finest first, in a list, a
+                tuple or an ordered mapping.
+
+        Returns:
+            The outputs P_l of shape (N, out_channels[l], H_l, W_l), finest first, in a container of the same
+            kind. A mapping keeps the names it came with; further levels are called ``p6``, ``p7`` (``pool``
+            where the level is only subsampled), or by their number if the names are numbers. With auxiliary
+            outputs compiled in, a pair of that container and a tuple.
+
+        Raises:
+            CompileError: features whose number, width or size does not fit, or a batch of one image with 1x1
+                maps where batch norm is to train.
+        """
+        maps = tuple(features.values()) if isinstance(features, Mapping) else tuple(features)
+        if torch.compiler.is_compiling():
+            found = self.body(*maps)
+        else:
+            self._check(maps)
+            found = self._run(maps)
+        outputs = found[: len(found) - self._aux]
+        packed = self._pack(features, outputs)
+        return (packed, found[len(outputs) :]) if self._aux else packed
+
+    def extra_repr(self) -> str:
+        return f"{self.graph!r}, in_channels={self.in_channels}, out_channels={self.out_channels}"
+
+    def _run(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        try:
+            return self.body(*maps)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            sizes = ", ".join(
+                f"C{level} {x.shape[-2]}x{x.shape[-1]}"
+                for level, x in zip(self.in_channels, maps, strict=True)
+            )
+            raise CompileError(
+                f"batch norm cannot train on one 1x1 map per channel (batch of {len(maps[0])}, {sizes}): "
+                "use a larger batch, larger images, or norm='group'"
+            ) from None
+
+    def _check(self, maps: tuple[Tensor, ...]) -> None:
+        if len(maps) != len(self.in_channels):
+            wanted = ", ".join(f"C{level}" for level in self.in_channels)
+            raise CompileError(f"{len(maps)} features given, but the neck reads {wanted}")
+        finer: Tensor | None = None
+        for (level, width), x in zip(self.in_channels.items(), maps, strict=True):
+            if x.dim() != 4 or x.shape[1] != width:
+                raise CompileError(f"C{level} has shape {tuple(x.shape)}; (N, {width}, H, W) is wanted")
+            if finer is not None and (x.shape[-2] > finer.shape[-2] or x.shape[-1] > finer.shape[-1]):
+                raise CompileError(
+                    f"C{level} is {x.shape[-2]}x{x.shape[-1]}, larger than the finer level before it "
+                    f"({finer.shape[-2]}x{finer.shape[-1]}); features go finest first"
+                )
+            finer = x
+
+    def _pack(self, features: Sequence[Tensor] | Mapping[Any, Tensor], outputs: tuple[Tensor, ...]) -> Any:
+        if not isinstance(features, Mapping):
+            return list(outputs) if isinstance(features, list) else outputs
+        names = dict(zip(self.in_channels, features, strict=True))
+        numbers = all(isinstance(name, int) for name in names.values())
+        packed: OrderedDict[Any, Tensor] = OrderedDict()
+        for (level, node), x in zip(self.graph.outputs.items(), outputs, strict=True):
+            new = level if numbers else "pool" if node == "pool" else f"p{level}"
+            packed[names.get(level, new)] = x
+        return packed

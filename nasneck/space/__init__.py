@@ -1,0 +1,5 @@
+"""Search spaces: decisions, and graphs from choices."""
+
+from nasneck.space.base import SearchSpace as SearchSpace
+from nasneck.space.load import load_space as load_space
+from nasneck.space.merging_cells import MergingCellSpace as MergingCellSpace
