@@ -1,0 +1,19 @@
+"""Strategies: who decides which candidate is measured next. They know no neck and no file."""
+
+from nasneck.strategy.base import Snapshot, Strategy
+from nasneck.strategy.controller import ControllerOptions, ControllerStrategy
+from nasneck.strategy.make import STRATEGIES, make_strategy
+from nasneck.strategy.random import RandomOptions, RandomStrategy
+from nasneck.strategy.scale import Scale
+
+__all__ = [
+    "STRATEGIES",
+    "ControllerOptions",
+    "ControllerStrategy",
+    "RandomOptions",
+    "RandomStrategy",
+    "Scale",
+    "Snapshot",
+    "Strategy",
+    "make_strategy",
+]

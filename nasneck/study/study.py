@@ -1,0 +1,308 @@
+"""A study: one folder with an append-only log of asks and tells, the only source of truth of a search.
+
+    <folder>/study.sqlite     meta (experiment, versions, seed) | event (the log) | snapshot (of the strategy)
+    <folder>/study.lock       held by the one process that may write
+
+An ask is written before its evaluation starts, a result before the strategy is told. Whatever a killed
+process had finished is therefore in the log, and :func:`nasneck.study.resume` can repeat how it came about.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nasneck.errors import StudyError
+from nasneck.strategy.base import Snapshot
+from nasneck.study import codec, database
+from nasneck.study.experiment import as_json, differences
+from nasneck.study.lock import FolderLock
+from nasneck.study.records import (
+    REPEATABLE,
+    TRIALS,
+    Asked,
+    Told,
+    choices_of,
+    current_versions,
+    reward_of,
+    trial_of,
+)
+from nasneck.trial import Ask, Measurement, Outcome, State, Trial
+
+
+class Study:
+    """Made by :meth:`create`, :meth:`open` (both hold the folder until :meth:`close`) or :meth:`read`.
+
+    Every method raises ``StudyError`` if the file cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, db: sqlite3.Connection, lock: FolderLock | None) -> None:
+        self.folder = folder
+        self._db = db
+        self._lock = lock
+
+    @classmethod
+    def create(cls, folder: str | Path, *, experiment: Mapping[str, Any], seed: int) -> Study:
+        """Start a study in ``folder``, which is made if need be.
+
+        Args:
+            folder: May hold other files, but no study.
+            experiment: The resolved settings, JSON-ready.
+            seed: Of the strategy.
+
+        Raises:
+            StudyError: the folder holds a study, is in use, or cannot be written.
+            ConfigError: an experiment that JSON cannot hold.
+        """
+        folder = Path(folder)
+        meta = {
+            "experiment": as_json(experiment),
+            "versions": json.dumps(current_versions()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": str(int(seed)),
+            "injected": "[]",
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"{folder}: cannot be made a folder ({error.strerror})") from None
+        lock = FolderLock(folder)
+        try:
+            path = folder / database.FILE_NAME
+            if path.exists():
+                raise StudyError(f"{folder}: already holds a study; resume it or choose another folder")
+            database.create(path, meta)
+            return cls(folder, database.connect(path, write=True), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        experiment: Mapping[str, Any] | None = None,
+        free: Collection[str] = (),
+    ) -> Study:
+        """Open a study to go on with it.
+
+        Args:
+            folder: As given to :meth:`create`.
+            experiment: If given, has to equal the stored one but for the ``free`` settings, whose new values
+                are stored.
+            free: Dotted names of settings, or of whole tables, that do not affect results.
+
+        Raises:
+            StudyError: no study there, a file that is none or is damaged, a folder in use, or another
+                experiment (the settings that differ are named).
+        """
+        folder = Path(folder)
+        if not (folder / database.FILE_NAME).is_file():
+            raise StudyError(f"{folder}: holds no study (there is no {database.FILE_NAME})")
+        lock = FolderLock(folder)
+        try:
+            study = cls(folder, database.connect(folder / database.FILE_NAME, write=True), lock)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            if experiment is not None:
+                study._agree(json.loads(as_json(experiment)), free)
+        except BaseException:
+            study.close()
+            raise
+        return study
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Study:
+        """Open a study for reading only, without a lock; works while a search writes to it."""
+        folder = Path(folder)
+        return cls(folder, database.connect(folder / database.FILE_NAME, write=False), None)
+
+    def close(self) -> None:
+        """Close the file and give the folder free; a second call does nothing."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """The resolved experiment."""
+        return json.loads(self._meta("experiment"))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the strategy."""
+        return int(self._meta("seed"))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of Python, torch and nasneck that made the study."""
+        return json.loads(self._meta("versions"))
+
+    @property
+    def created(self) -> str:
+        """Time of creation, ISO 8601, UTC."""
+        return self._meta("created")
+
+    @property
+    def next_number(self) -> int:
+        """Number of the next ask; so many are in the log."""
+        return self._rows("SELECT coalesce(max(number) + 1, 0) FROM event")[0][0]
+
+    def asked(self, ask: Ask, *, graph_key: str, source: str = "strategy") -> None:
+        """Append an ask, before its evaluation starts.
+
+        Raises:
+            StudyError: its number is not the next one.
+        """
+        if ask.number != self.next_number:
+            raise StudyError(f"{self.folder}: trial {ask.number} asked, but {self.next_number} is next")
+        self._write(
+            "INSERT INTO event (kind, number, time, choices, graph_key, source) VALUES ('ask', ?, ?, ?, ?, ?)",
+            (ask.number, time.time(), json.dumps(list(ask.choices)), graph_key, source),
+        )
+
+    def told(self, number: int, outcome: Outcome, measurement: Measurement, *, cache_key: str | None) -> None:
+        """Append a result; it is on disk when this returns. Only then may the strategy be told.
+
+        Raises:
+            StudyError: a number that was never asked, or that has a result.
+        """
+        trial = self.trial(number)
+        if trial.state is not None:
+            raise StudyError(f"{self.folder}: trial {number} already has a result ({trial.state})")
+        self._write(
+            "INSERT INTO event (kind, number, time, outcome, measurement, state, cache_key)"
+            " VALUES ('tell', ?, ?, ?, ?, ?, ?)",
+            (
+                number,
+                time.time(),
+                codec.outcome_to_json(outcome),
+                json.dumps(measurement.to_dict()),
+                measurement.state.value,
+                cache_key,
+            ),
+        )
+
+    def events(self, *, after: int = 0) -> Iterator[Asked | Told]:
+        """The log in order, from the event behind ``after`` on (events count from 1)."""
+        for row in self._rows(
+            "SELECT kind, number, time, choices, graph_key, source, outcome, measurement, cache_key"
+            " FROM event WHERE id > ? ORDER BY id",
+            (after,),
+        ):
+            kind, number, moment, choices, graph_key, source, outcome, measurement, cache_key = row
+            if kind == "ask":
+                yield Asked(Ask(number, choices_of(choices)), graph_key, source, moment)
+            else:
+                parsed = Measurement.from_dict(json.loads(measurement))
+                yield Told(number, codec.outcome_from_json(outcome), parsed, cache_key, moment)
+
+    def trials(self) -> list[Trial]:
+        """All trials by number, running ones included."""
+        return [trial_of(row) for row in self._rows(f"{TRIALS} ORDER BY a.number")]
+
+    def trial(self, number: int) -> Trial:
+        """One trial.
+
+        Raises:
+            StudyError: it was never asked.
+        """
+        rows = self._rows(f"{TRIALS} AND a.number = ?", (number,))
+        if not rows:
+            raise StudyError(f"{self.folder}: trial {number} was never asked ({self.next_number} asks so far)")
+        return trial_of(rows[0])
+
+    def in_flight(self) -> list[Trial]:
+        """Trials asked and not told, by number."""
+        return [trial_of(row) for row in self._rows(f"{TRIALS} AND t.number IS NULL ORDER BY a.number")]
+
+    def best(self) -> Trial | None:
+        """The measured trial with the highest reward, the earliest of equals; None before the first."""
+        measured = [trial for trial in self.trials() if trial.state is State.OK and trial.measurement]
+        return max(measured, key=reward_of, default=None)
+
+    def measured_as(self, cache_key: str) -> Trial | None:
+        """The first trial whose measurement stands for ``cache_key`` and can be used again.
+
+        Those are finished (ok), not finite (nan) and rejected ones: the same graph, data and seed would give
+        them again. Out of memory, timeouts and exceptions depend on the day and are measured anew.
+        """
+        states = ", ".join(f"'{state.value}'" for state in REPEATABLE)
+        rows = self._rows(f"{TRIALS} AND t.cache_key = ? AND t.state IN ({states}) ORDER BY t.id LIMIT 1", (cache_key,))
+        return trial_of(rows[0]) if rows else None
+
+    def measurement(self, cache_key: str) -> Measurement | None:
+        """The measurement of :meth:`measured_as`."""
+        trial = self.measured_as(cache_key)
+        return trial.measurement if trial else None
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Store the state of the strategy after the last event of the log, in place of an earlier one."""
+        data, tensors = codec.snapshot_to_row(snapshot)
+        self._write(
+            "INSERT OR REPLACE INTO snapshot VALUES (1, (SELECT coalesce(max(id), 0) FROM event), ?, ?)",
+            (data, tensors),
+        )
+
+    def latest_snapshot(self) -> tuple[int, Snapshot] | None:
+        """The stored state of the strategy, and the last event that it contains.
+
+        Raises:
+            StudyError: it cannot be decoded (the log does not need it).
+        """
+        rows = self._rows("SELECT event, data, tensors FROM snapshot")
+        return (rows[0][0], codec.snapshot_from_row(*rows[0][1:])) if rows else None
+
+    @property
+    def injected(self) -> tuple[tuple[int, int], ...]:
+        """Ranges [first, end) of trials that an earlier resume had to feed in as choices from outside."""
+        return tuple((first, end) for first, end in json.loads(self._meta("injected")))
+
+    def mark_injected(self, first: int) -> None:
+        """Note that all trials from ``first`` to the last one of the log are fed in from outside."""
+        ranges = [*self.injected, (first, self.next_number)]
+        self._write("UPDATE meta SET value = ? WHERE key = 'injected'", (json.dumps(ranges),))
+
+    def _agree(self, experiment: Mapping[str, Any], free: Collection[str]) -> None:
+        stored = self.experiment
+        found = differences(stored, experiment, free=free)
+        if found:
+            more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+            raise StudyError(f"{self.folder}: the study was made with another experiment: {'; '.join(found[:5])}{more}")
+        if stored != experiment:
+            self._write("UPDATE meta SET value = ? WHERE key = 'experiment'", (as_json(experiment),))
+
+    def _meta(self, key: str) -> str:
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        if not rows:
+            raise StudyError(f"{self.folder}: the study says nothing of its {key}")
+        return rows[0][0]
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StudyError(f"{self.folder}: the study cannot be read: {error}") from None
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise StudyError(f"{self.folder}: the study cannot be written: {error}") from None
