@@ -1,0 +1,66 @@
+"""Write the result tables of the README from the CSVs in ``experiments/results/``.
+
+    python experiments/tables.py           # rewrites the part of README.md between the markers
+    python experiments/tables.py --check   # says whether it is up to date (exit status 1 if not)
+
+For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if present ``NAME_trials.csv`` (its search) and
+``NAME_reward.csv`` (some of its candidates with several seeds on the reward split).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from nasneck.report import legend, markdown_table, spread_sentence, summarize
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "experiments" / "results"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+
+def main() -> int:
+    """Rewrite or check the README."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    written = f"{before}{BEGIN}\n{tables()}{END}{after}"
+    if "--check" in sys.argv[1:]:
+        return int(written != text)
+    readme.write_text(written, encoding="utf-8")
+    return 0
+
+
+def tables() -> str:
+    """The section of every comparison, in the order of their names."""
+    return "".join(section(path) for path in sorted(RESULTS.glob("*_compare.csv")))
+
+
+def section(path: Path) -> str:
+    """Heading, table, legend and what the search saw, of one comparison."""
+    name = path.stem.removesuffix("_compare")
+    rows = pd.read_csv(path)
+    parts = [f"### {name}", markdown_table(summarize(rows)).strip(), legend(rows)]
+    trials, reward = RESULTS / f"{name}_trials.csv", RESULTS / f"{name}_reward.csv"
+    if trials.exists():
+        parts.append(spread(pd.read_csv(trials), pd.read_csv(reward) if reward.exists() else None))
+    commits = ", ".join(sorted(set(rows["commit"])))
+    parts.append(f"Commit {commits}: `{rows['command'].iloc[0]}`")
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def spread(trials: pd.DataFrame, reward: pd.DataFrame | None) -> str:
+    """The spread of the reward between candidates beside that between seeds."""
+    good = trials[trials["state"] == "ok"]
+    repeats: dict[str, list[float]] = {}
+    if reward is not None:
+        for row in reward[reward["state"] == "ok"].to_dict("records"):
+            repeats.setdefault(str(row["neck"]), []).append(float(row["reward"]))
+    return spread_sentence([float(value) for value in good["reward"]], repeats)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""``python -m nasneck``."""
+
+from nasneck.cli import main
+
+main()

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from nasneck.cli.main import main as main

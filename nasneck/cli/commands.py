@@ -1,0 +1,223 @@
+"""The commands, each a thin layer over a function of the library."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nasneck.cli.parse import parse_channels, parse_range
+from nasneck.errors import ConfigError
+
+Inputs = Annotated[str, typer.Option(help="First and last level that the backbone gives, such as 3-5.")]
+Levels = Annotated[str, typer.Option(help="First and last level that the neck gives, such as 3-7.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as proxy.steps=100. May be repeated."),
+]
+
+
+def list_() -> None:
+    """List fixed necks, search spaces, strategies and experiments."""
+    from nasneck.necks import NECKS
+    from nasneck.resources import find_resource, resource_names
+    from nasneck.strategy import STRATEGIES
+
+    sections: list[tuple[str, list[tuple[str, str]]]] = [
+        ("fixed necks", [(name, _first_line(function.__doc__)) for name, function in NECKS.items()]),
+        ("search spaces", [(n, _comment(find_resource("search_spaces", n))) for n in resource_names("search_spaces")]),
+        ("strategies", [(name, cls.description) for name, cls in STRATEGIES.items()]),
+        ("experiments", [(n, _comment(find_resource("experiments", n))) for n in resource_names("experiments")]),
+    ]
+    for title, lines in sections:
+        print(f"{title}:")
+        for name, text in lines:
+            print(f"  {name:<14} {text}")
+
+
+def show(
+    neck: Annotated[str, typer.Argument(help="A fixed neck (bifpn:repeats=3), a graph file, or a run (runs/q#7).")],
+    inputs: Inputs = "3-5",
+    levels: Levels = "3-7",
+    repeats: Annotated[int | None, typer.Option(help="Repeats, for necks that have them.")] = None,
+    all_repeats: Annotated[bool, typer.Option(help="Draw every repeat, also where all are alike.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write .svg, .json or .txt instead of printing text.")] = None,
+) -> None:
+    """Show a neck, drawn by pyramid level."""
+    from nasneck.draw import draw_svg, draw_text
+    from nasneck.files import write_atomically
+    from nasneck.targets import resolve
+
+    target = resolve(neck, inputs=parse_range(inputs), levels=parse_range(levels), repeats=repeats)
+    if out is None:
+        print(draw_text(target.graph))
+        return
+    if out.suffix == ".svg":
+        text = draw_svg(target.graph, title=target.name, all_repeats=all_repeats)
+    elif out.suffix == ".json":
+        text = target.graph.to_json() + "\n"
+    elif out.suffix == ".txt":
+        text = draw_text(target.graph) + "\n"
+    else:
+        raise ConfigError(f"--out {out}: the name should end in .svg, .json or .txt")
+    print(write_atomically(out, text))
+
+
+def shapes(
+    folder: Annotated[Path, typer.Argument(help="Where to put the data; new, empty, or holding the same data.")],
+    images: Annotated[int, typer.Option(help="Number of images, test images included.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same data.")] = 0,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 128,
+) -> None:
+    """Generate detection data: textured shapes of many sizes."""
+    from nasneck.data import ShapesConfig, generate_shapes
+
+    config = ShapesConfig(images=images, seed=seed, size=size)
+    new = generate_shapes(folder, images=images, seed=seed, size=size)
+    counts = f"{images - config.val_images} training and {config.val_images} test images of {size} px"
+    print(f"{folder}: {counts}{'' if new else ' (there already)'}")
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="A COCO-format folder.")],
+    train: Annotated[str | None, typer.Option(help="Training annotations, relative to the folder.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test annotations, likewise; '' if there are none.")] = None,
+) -> None:
+    """Read a data set as a search would, and say what is in it."""
+    from dataclasses import replace
+
+    from nasneck.data import DataConfig, load_data
+
+    given = {name: path for name, path in (("train", train), ("test", test)) if path is not None}
+    data = load_data(replace(DataConfig(root=str(folder)), **given))
+    for split in (data.train, data.reward, data.test):
+        if split is not None:
+            print(f"{split.name:<7} {len(split):>6} images {split.boxes:>8} boxes")
+    print(f"classes {', '.join(data.classes)}")
+    for note in data.notes:
+        print(f"note    {note}")
+
+
+def search(
+    experiment: Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped experiment.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out.")] = False,
+    set_: Sets = None,
+) -> int:
+    """Search for a neck."""
+    from nasneck.cli.display import Display
+    from nasneck.experiment import load_experiment
+    from nasneck.search import search as run_search
+
+    settings = load_experiment(experiment, set_ or ())
+    command = ["nasneck", "search", experiment, "--out", str(out), *(f"--set={change}" for change in set_ or ())]
+    with Display() as display:
+        try:
+            result = run_search(
+                settings,
+                out,
+                resume_study=resume,
+                on_event=display.trial,
+                on_prepare=display.prepare,
+                on_warning=display.warn,
+            )
+        except KeyboardInterrupt:
+            # Before the study is there, there is nothing to resume.
+            again = [*command, "--resume"] if (out / "study.sqlite").exists() else command
+            display.say(f"interrupted before the first trial; go on with: {shlex.join(again)}")
+            return 130
+        display.finish()
+    print(result.summary.text)
+    best = result.summary.best
+    if best is not None and best.measurement is not None:
+        print(f"best: trial {best.number}, reward {best.measurement.reward:.4f}, graph {best.graph_key}")
+        print(f"study {out / 'study.sqlite'}, graph {out / 'best.json'}, drawing {out / 'best.svg'}")
+    if result.summary.interrupted:
+        print(f"go on with: {shlex.join([*command, '--resume'])}")
+        return 130
+    folders = shlex.quote(str(out)), shlex.quote(str(out / "compare"))
+    print(f"compare it: nasneck compare {folders[0]} fpn panet bifpn nas_fpn --out {folders[1]}")
+    return 0
+
+
+def compare(
+    necks: Annotated[list[str], typer.Argument(help="Runs, fixed necks (bifpn:repeats=3), graph files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
+    experiment: Annotated[
+        str | None, typer.Option(help="A TOML file or shipped experiment; by default that of the first run named.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each neck.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Repeats of necks that state none; default: the space's.")] = None,
+    split: Annotated[Literal["test", "reward"], typer.Option(help="Split that AP is taken on.")] = "test",
+    set_: Sets = None,
+) -> int:
+    """Train several necks under one budget and print a table."""
+    from nasneck.cli.display import Display
+    from nasneck.comparison import run_comparison
+
+    with Display() as display:
+        try:
+            result = run_comparison(
+                necks,
+                out,
+                experiment=experiment,
+                changes=set_ or (),
+                seeds=seeds,
+                repeats=repeats,
+                split=split,
+                on_event=display.training,
+                on_prepare=display.prepare,
+                on_warning=display.warn,
+            )
+        except KeyboardInterrupt:
+            display.say("interrupted; the same command goes on where it was")
+            return 130
+        display.finish()
+        display.table(result.rows)
+    print(f"rows {result.csv}, table {result.markdown}")
+    return 0
+
+
+def export(
+    neck: Annotated[str, typer.Argument(help="A run (runs/q, runs/q#7), a fixed neck or a graph file.")],
+    in_channels: Annotated[str, typer.Option(help="Widths of the backbone features, such as 3:512,4:1024,5:2048.")],
+    out: Annotated[Path, typer.Option(help="Python file to write.")],
+    channels: Annotated[int, typer.Option(help="Width of the neck.")] = 256,
+    norm: Annotated[Literal["batch", "group", "frozen"], typer.Option(help="What normalises.")] = "batch",
+    repeats: Annotated[int | None, typer.Option(help="Repeats, in place of the study's.")] = None,
+    inputs: Inputs = "",
+    levels: Levels = "3-7",
+) -> None:
+    """Write a neck as one Python file that needs torch alone."""
+    import torch
+
+    from nasneck.compile import compile_neck
+    from nasneck.cost import count_parameters
+    from nasneck.export import neck_source
+    from nasneck.files import write_atomically
+    from nasneck.targets import resolve
+
+    widths = parse_channels(in_channels)
+    given = parse_range(inputs) if inputs else (min(widths), max(widths))
+    target = resolve(neck, inputs=given, levels=parse_range(levels), repeats=repeats)
+    with torch.device("meta"):  # only the structure is wanted
+        module = compile_neck(target.graph, widths, channels, norm=norm)
+    if out.suffix != ".py":
+        raise ConfigError(f"--out {out}: the name should end in .py")
+    write_atomically(out, neck_source(module, comment=f"From {target.name}."))
+    outputs = ", ".join(f"P{level} {width}" for level, width in module.out_channels.items())
+    print(f"{out}: class Neck, {count_parameters(module) / 1e6:.2f} M parameters, gives {outputs}")
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0] if text else ""
+
+
+def _comment(path: Path | None) -> str:
+    """The first line of a TOML file, if it is a comment."""
+    if path is None:
+        return ""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""

@@ -1,0 +1,208 @@
+"""An experiment: everything that a search or a comparison depends on, from one TOML file.
+
+    schema = "nasneck.experiment/1"
+    [data]      where the images are          nasneck.data.DataConfig
+    [neck]      levels, width, norm           nasneck.proxy.NeckConfig
+    [space]     name, and its settings        nasneck.space.load_space
+    [proxy]     preset, and what differs      nasneck.proxy.ProxyConfig
+    [strategy]  name, and its options         nasneck.strategy.make_strategy
+    [search]    trials, warm starts
+    [compare]   seeds, steps
+
+``[proxy] steps`` is short for ``[proxy.train] steps``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nasneck.data import DataConfig
+from nasneck.errors import ConfigError
+from nasneck.proxy import NeckConfig, ProxyConfig, proxy_config
+from nasneck.resources import find_resource, resource_names
+from nasneck.settings import build, did_you_mean
+
+SCHEMA = "nasneck.experiment/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something chosen by name, with options of its own: a search space or a strategy."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """How long to search.
+
+    Args:
+        trials: Candidates to measure; duplicates do not count.
+        max_duplicates: So many duplicates in a row end the search.
+        warm: Fixed necks in the space, such as ``nas_fpn``, that are measured first.
+    """
+
+    trials: int = 24
+    max_duplicates: int = 100
+    warm: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "max_duplicates"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class CompareConfig:
+    """How necks are compared.
+
+    Args:
+        seeds: Trainings of each neck.
+        steps: Of each training; null takes the proxy's.
+    """
+
+    seeds: int = 2
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or (self.steps is not None and self.steps < 1):
+            raise ConfigError(f"seeds {self.seeds} and steps {self.steps} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A resolved experiment.
+
+    Args:
+        data, neck, space, proxy, strategy, search, compare: See the module.
+        seed: Of the strategy, and of every candidate's weights and batches.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        name: Name of the file.
+    """
+
+    data: DataConfig
+    neck: NeckConfig = field(default_factory=NeckConfig)
+    space: Choice = field(default_factory=lambda: Choice("nas_fpn"))
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    strategy: Choice = field(default_factory=lambda: Choice("controller"))
+    search: SearchConfig = field(default_factory=SearchConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    seed: int = 0
+    device: str = "auto"
+    name: str = "experiment"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; :func:`experiment_from_dict` reads it back."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+# What may change when a study goes on: it decides how much is measured, not what comes out. The images
+# themselves are identified by the data digest that studies store, not by where they lie.
+FREE = ("name", "search", "compare", "data.root", "device")
+
+
+def load_experiment(name: str | Path, changes: Sequence[str] = ()) -> Experiment:
+    """Read an experiment.
+
+    Args:
+        name: Path of a TOML file, or the name of a shipped experiment (``quickstart``).
+        changes: Settings in place of the file's, each ``table.key=value`` with a TOML value; a value that is
+            not TOML is taken as text.
+
+    Raises:
+        ConfigError: no such file, or a setting that does not fit, with where it stands.
+    """
+    path = find_resource("experiments", str(name))
+    if path is None:
+        known = resource_names("experiments")
+        raise ConfigError(f"no experiment {str(name)!r}: not a file, and none shipped{did_you_mean(str(name), known)}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    for change in changes:
+        _set(table, change)
+    return experiment_from_dict({"name": path.stem, **table}, where=str(path))
+
+
+def experiment_from_dict(table: Mapping[str, Any], *, where: str) -> Experiment:
+    """Check a table of settings, as a file or :meth:`Experiment.to_dict` gives it.
+
+    Raises:
+        ConfigError: with ``where``, table and key.
+    """
+    table = dict(table)
+    schema = table.pop("schema", None)
+    if schema != SCHEMA:
+        raise ConfigError(f"{where}: schema is {schema!r}; an experiment has schema = {SCHEMA!r}")
+    for key in ("space", "strategy"):
+        if key in table:
+            table[key] = _choice(table[key], where=f"{where}: [{key}]")
+    if "proxy" in table:
+        table["proxy"] = _proxy(table["proxy"], where=f"{where}: [proxy]")
+    for key, cls in (
+        ("data", DataConfig),
+        ("neck", NeckConfig),
+        ("search", SearchConfig),
+        ("compare", CompareConfig),
+    ):
+        if key in table:
+            table[key] = build(cls, table[key], where=f"{where}: [{key}]")
+    known = set(Experiment.__dataclass_fields__)
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown table or setting {key!r}{did_you_mean(key, known)}")
+    if "data" not in table:
+        raise ConfigError(f"{where}: [data] is missing; it says where the images are")
+    for key, kind in (("seed", int), ("device", str), ("name", str)):
+        if key in table and type(table[key]) is not kind:
+            raise ConfigError(f"{where}: {key} = {table[key]!r} is not {'a whole number' if kind is int else 'text'}")
+    return Experiment(**table)
+
+
+def _choice(table: Any, *, where: str) -> Choice:
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        raise ConfigError(f"{where}: a table with a name is wanted, not {table!r}")
+    if set(table) == {"name", "options"} and isinstance(table["options"], Mapping):
+        return Choice(table["name"], dict(table["options"]))  # the resolved form
+    return Choice(table["name"], {key: value for key, value in table.items() if key != "name"})
+
+
+def _proxy(table: Any, *, where: str) -> ProxyConfig:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: expected a table of settings, got {table!r}")
+    table = dict(table)
+    if "steps" in table:
+        train = table.get("train", {})
+        if not isinstance(train, Mapping) or "steps" in train:
+            raise ConfigError(f"{where}: steps is short for train.steps; give one of them")
+        table["train"] = {**train, "steps": table.pop("steps")}
+    return proxy_config(table, where=where)
+
+
+def _set(table: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {change!r}: table.key=value is wanted, such as proxy.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, key = name.strip().split(".")
+    if name.strip() in ("proxy.steps", "proxy.train.steps"):
+        proxy = table.get("proxy", {})  # the last one given wins, whichever of the two names it goes by
+        proxy.pop("steps", None)
+        proxy.get("train", {}).pop("steps", None)
+    at = table
+    for parent in parents:
+        at = at.setdefault(parent, {})
+        if not isinstance(at, dict):
+            raise ConfigError(f"--set {change!r}: {parent!r} is a setting, not a table")
+    at[key] = value

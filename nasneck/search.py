@@ -1,0 +1,186 @@
+"""A search from an experiment to its results: the parts, put together, in one process.
+
+<out>/study.sqlite      the study, the only thing that a resume needs
+<out>/store/            weights of the cached backbone
+<out>/best.json         graph of the best candidate so far
+<out>/best.svg          its drawing
+<out>/trials.csv        one row a trial
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasneck.data import DetectionData, load_data
+from nasneck.device import resolve_device
+from nasneck.draw import draw_svg
+from nasneck.errors import ConfigError, SpaceError, StudyError
+from nasneck.experiment import FREE, Choice, Experiment, experiment_from_dict
+from nasneck.files import check_folder, write_atomically
+from nasneck.graph import NeckGraph
+from nasneck.necks import NECKS
+from nasneck.proxy import NeckConfig, ProxyTask
+from nasneck.rows import trial_rows, write_csv
+from nasneck.runner.in_process import run
+from nasneck.runner.progress import Progress, Summary
+from nasneck.settings import did_you_mean
+from nasneck.space import SearchSpace, load_space
+from nasneck.strategy import Strategy, make_strategy
+from nasneck.study import Study, resume
+from nasneck.trial import Trial
+
+Preparing = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """How a search ended and where its results lie."""
+
+    summary: Summary
+    graph: NeckGraph | None
+    folder: Path
+
+
+def search(
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    resume_study: bool = False,
+    on_event: Callable[[Progress], object] = lambda progress: None,
+    on_prepare: Preparing = lambda what, done, total: None,
+    on_warning: Callable[[str], object] = lambda text: None,
+) -> SearchResult:
+    """Run ``experiment`` in this process and leave its results in ``out``.
+
+    Everything that can be wrong with the settings or the data is found before anything is written.
+
+    Args:
+        experiment: What to do.
+        out: Folder of the study.
+        resume_study: Go on with the study in ``out``; without it, ``out`` must not hold one.
+        on_event: Told when a trial starts and ends.
+        on_prepare: Told (what, done, total) while the proxy task prepares.
+        on_warning: Told what the user should know, a line each.
+
+    Raises:
+        NasneckError: settings or data that do not fit, or a folder that is in use.
+    """
+    out = Path(out)
+    held = (out / "study.sqlite").exists()
+    if held and not resume_study:
+        raise StudyError(f"{out}: already holds a study; go on with it (--resume) or choose another folder")
+    if resume_study and not held:
+        raise StudyError(f"{out}: holds no study (there is no study.sqlite); start one without --resume")
+    space = build_space(experiment.space, experiment.neck)
+    warm = [space.encode(_fixed(name, space)) for name in experiment.search.warm]
+    make = _strategy_maker(experiment, space)
+    make()
+    resolve_device(experiment.device)
+    check_folder(out)
+    data = load_data(experiment.data)  # last, as it may generate them
+    for note in data.notes:
+        on_warning(note)
+    task = ProxyTask(experiment.proxy, experiment.neck, data, store=out / "store", device=experiment.device)
+    with _open_study(experiment, data, out, resume_study) as study:
+        try:
+            task.prepare(on_prepare)
+        except Exception:
+            if not resume_study:
+                _discard(out)
+            raise
+        resumed = resume(study, make)
+        if resumed.warning:
+            on_warning(resumed.warning)
+
+        def keep_best(progress: Progress) -> None:
+            if progress.trial.state is not None and progress.best == progress.trial:
+                _write_best(study, space, progress.trial)
+            on_event(progress)
+
+        summary = run(
+            study,
+            resumed.strategy,
+            space,
+            lambda graph: task.evaluate(graph, seed=experiment.seed),
+            lambda graph: task.cache_key(graph, seed=experiment.seed),
+            trials=experiment.search.trials,
+            warm=warm,
+            on_event=keep_best,
+            max_duplicates=experiment.search.max_duplicates,
+        )
+        best = study.best()
+        if best is not None:
+            _write_best(study, space, best)
+        write_csv(out / "trials.csv", trial_rows(study.trials()))
+    return SearchResult(summary, space.decode(best.choices) if best else None, out)
+
+
+def build_space(choice: Choice, neck: NeckConfig) -> SearchSpace:
+    """The search space of an experiment, over the levels that its necks have.
+
+    Raises:
+        SpaceError: no such space, or one over other levels.
+    """
+    options = dict(choice.options)
+    if ":" not in choice.name:
+        options = {"inputs": neck.inputs, "levels": neck.levels, **options}
+    space = load_space(choice.name, **options)
+    graph = space.decode((0,) * len(space.decisions))
+    found = (graph.input_levels, graph.output_levels)
+    wanted = tuple(tuple(range(first, last + 1)) for first, last in (neck.inputs, neck.levels))
+    if found != wanted:
+        raise SpaceError(
+            f"space {choice.name!r} has inputs {list(found[0])} and levels {list(found[1])}, the experiment's necks "
+            f"{list(wanted[0])} and {list(wanted[1])}"
+        )
+    return space
+
+
+def study_experiment(study: Study) -> Experiment:
+    """The experiment that a study was made with."""
+    table = study.experiment
+    table.pop("data_digest", None)
+    return experiment_from_dict(table, where=str(study.folder))
+
+
+def _open_study(experiment: Experiment, data: DetectionData, out: Path, resume_study: bool) -> Study:
+    table = {**experiment.to_dict(), "data_digest": data.digest}
+    if resume_study:
+        return Study.open(out, experiment=table, free=FREE)
+    return Study.create(out, experiment=table, seed=experiment.seed)
+
+
+def _discard(out: Path) -> None:
+    """Take away the study that was just made in ``out``, so that the next attempt is a new one."""
+    for name in ("study.sqlite", "study.sqlite-wal", "study.sqlite-shm", "study.lock"):
+        (out / name).unlink(missing_ok=True)
+    for folder in (out / "store", out):
+        with contextlib.suppress(OSError):  # it holds something, such as weights, which are of use
+            folder.rmdir()
+
+
+def _strategy_maker(experiment: Experiment, space: SearchSpace) -> Callable[[], Strategy]:
+    chosen = experiment.strategy
+    return lambda: make_strategy(chosen.name, space.decisions, seed=experiment.seed, options=chosen.options)
+
+
+def _fixed(name: str, space: SearchSpace) -> NeckGraph:
+    if name not in NECKS:
+        raise ConfigError(f"[search] warm: unknown neck {name!r}{did_you_mean(name, NECKS)}")
+    graph = space.decode((0,) * len(space.decisions))
+    inputs = (graph.input_levels[0], graph.input_levels[-1])
+    levels = (graph.output_levels[0], graph.output_levels[-1])
+    repeats = getattr(space, "repeats", None)
+    try:
+        return NECKS[name](inputs, levels) if repeats is None else NECKS[name](inputs, levels, repeats=repeats)
+    except TypeError:
+        raise ConfigError(f"[search] warm: {name!r} is not a neck that repeats, so it is not in the space") from None
+
+
+def _write_best(study: Study, space: SearchSpace, trial: Trial) -> None:
+    graph = space.decode(trial.choices)
+    write_atomically(study.folder / "best.json", graph.to_json() + "\n")
+    write_atomically(study.folder / "best.svg", draw_svg(graph, title=f"trial {trial.number} of {study.folder.name}"))

@@ -1,0 +1,128 @@
+"""What a user may name where a neck is wanted.
+
+fpn, bifpn:repeats=3        a fixed neck, with options
+graph.json                  a graph as JSON
+runs/q                      the best candidate of a study
+runs/q#7                    trial 7 of a study
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nasneck.errors import ConfigError, GraphError, StudyError
+from nasneck.graph import NeckGraph
+from nasneck.necks import NECKS
+from nasneck.search import build_space, study_experiment
+from nasneck.settings import did_you_mean
+from nasneck.study import Study
+
+LevelRange = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A neck that a user named.
+
+    Args:
+        name: How tables call it.
+        graph: The graph.
+        study: Folder of the study that it comes from, if any.
+    """
+
+    name: str
+    graph: NeckGraph
+    study: Path | None = None
+
+
+def resolve(
+    text: str,
+    *,
+    inputs: LevelRange = (3, 5),
+    levels: LevelRange = (3, 7),
+    repeats: int | None = None,
+) -> Target:
+    """Return the neck that ``text`` names.
+
+    Args:
+        text: See the module.
+        inputs: First and last level of the backbone, for fixed necks.
+        levels: First and last level of the neck, for fixed necks.
+        repeats: Of fixed necks that repeat and state none, and of searched ones in place of the study's.
+
+    Raises:
+        NasneckError: nothing is called so, or it cannot be built.
+    """
+    name, _, number = text.partition("#")
+    folder = Path(name)
+    if (folder / "study.sqlite").is_file() or number or folder.name == "study.sqlite":
+        return _from_study(folder.parent if folder.name == "study.sqlite" else folder, number, repeats)
+    if folder.suffix == ".json" or folder.is_file():
+        return _from_file(folder)
+    if folder.is_dir():
+        raise StudyError(f"{folder}: holds no study (there is no study.sqlite)")
+    return _fixed(text, inputs, levels, repeats)
+
+
+def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
+    with Study.read(folder) as study:
+        if number:
+            if not number.isdigit():
+                raise ConfigError(f"{folder}#{number}: the number of a trial is wanted after '#'")
+            trial = study.trial(int(number))
+        else:
+            best = study.best()
+            if best is None:
+                raise StudyError(f"{folder}: no trial has been measured yet")
+            trial = best
+        experiment = study_experiment(study)
+    chosen = experiment.space
+    if repeats is not None:
+        chosen = replace(chosen, options={**chosen.options, "repeats": repeats})
+    space = build_space(chosen, experiment.neck)
+    label = f"{folder.name or folder.resolve().name}#{trial.number}"
+    return Target(label, space.decode(trial.choices), folder)
+
+
+def _from_file(path: Path) -> Target:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GraphError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    return Target(path.stem, NeckGraph.from_json(text, where=str(path)))
+
+
+def _fixed(text: str, inputs: LevelRange, levels: LevelRange, repeats: int | None) -> Target:
+    name, _, tail = text.partition(":")
+    if name not in NECKS:
+        raise ConfigError(f"{text!r} is not a fixed neck, a run folder or a graph file{did_you_mean(name, NECKS)}")
+    options = _options(text, tail)
+    known = [p for p in inspect.signature(NECKS[name]).parameters if p not in ("inputs", "levels")]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"{text!r}: unknown option {option!r} of {name}{did_you_mean(option, known)}")
+    if repeats is not None and "repeats" in known:
+        options = {"repeats": repeats, **options}
+    try:
+        return Target(text, NECKS[name](inputs, levels, **options))
+    except TypeError as error:
+        raise ConfigError(f"{text!r}: {error}") from None
+
+
+def _options(text: str, tail: str) -> Mapping[str, Any]:
+    options: dict[str, Any] = {}
+    for part in filter(None, tail.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r}: an option is written name=value, not {part!r}")
+        try:
+            # true and false as everywhere else in our files
+            options[key.strip()] = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
+        except (ValueError, SyntaxError):
+            options[key.strip()] = value.strip()
+    return options
