@@ -39,10 +39,19 @@ def make_norm(slot: Norm, width: int, *, kind: NormKind, momentum: float | None)
     """A norm over ``width`` channels; the slot's kind wins over ``kind``, ``momentum`` over the slot's."""
     chosen = slot.kind or kind
     if chosen == "group":
-        return nn.GroupNorm(math.gcd(32, width), width, eps=slot.eps)
+        return nn.GroupNorm(_groups(width), width, eps=slot.eps)
     if chosen == "frozen":
         return FrozenBatchNorm2d(width, eps=slot.eps)
     return nn.BatchNorm2d(width, eps=slot.eps, momentum=slot.momentum if momentum is None else momentum)
+
+
+def _groups(width: int) -> int:
+    """As many of 32 groups as divide ``width``, with at least two channels in each.
+
+    A group of one channel would make every 1x1 map zero, and torch refuses it for one image.
+    """
+    groups = math.gcd(32, width)
+    return groups // 2 if groups == width > 1 else groups
 
 
 def make_conv(
@@ -64,16 +73,19 @@ def make_conv(
     """
     if given % groups or width % groups:
         raise CompileError(f"{groups} groups do not divide a convolution from {given} to {width} channels")
-    conv = nn.Conv2d(
-        given, width, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias
-    )
+    conv = nn.Conv2d(given, width, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
+    return init_conv(conv, init)
+
+
+def init_conv(conv: nn.Conv2d, init: str) -> nn.Conv2d:
+    """Draw the weights of ``conv`` as ``init`` says (see ``nasneck.graph.Conv``); its bias becomes zero."""
     if init == "zero":
         nn.init.zeros_(conv.weight)
     elif init == "glorot":
         # EfficientDet counts the fan-out of one group only.
-        area = kernel * kernel
-        bound = math.sqrt(6.0 / (area * given // groups + area * width // groups))
-        nn.init.uniform_(conv.weight, -bound, bound)
+        area = conv.kernel_size[0] * conv.kernel_size[1]
+        fans = area * (conv.in_channels + conv.out_channels) // conv.groups
+        nn.init.uniform_(conv.weight, -math.sqrt(6.0 / fans), math.sqrt(6.0 / fans))
     else:
         nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:

@@ -19,14 +19,11 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def feature_shapes(
-    neck: Neck, image_size: tuple[int, int], batch: int = 1
-) -> list[tuple[int, int, int, int]]:
+def feature_shapes(neck: Neck, image_size: tuple[int, int], batch: int = 1) -> list[tuple[int, int, int, int]]:
     """Shapes of the backbone features for images of (height, width) pixels, each level half, rounded up."""
     height, width = image_size
     return [
-        (batch, channels, -(-height // 2**level), -(-width // 2**level))
-        for level, channels in neck.in_channels.items()
+        (batch, channels, -(-height // 2**level), -(-width // 2**level)) for level, channels in neck.in_channels.items()
     ]
 
 

@@ -40,7 +40,5 @@ def check_choices(decisions: Sequence[Decision], choices: Sequence[int]) -> Choi
         raise SpaceError(f"{len(choices)} choices given, but the space has {len(decisions)} decisions")
     for decision, choice in zip(decisions, choices, strict=True):
         if isinstance(choice, bool) or int(choice) != choice or not 0 <= choice < decision.choices:
-            raise SpaceError(
-                f"choice {choice!r} for decision {decision.name!r} is not in 0..{decision.choices - 1}"
-            )
+            raise SpaceError(f"choice {choice!r} for decision {decision.name!r} is not in 0..{decision.choices - 1}")
     return tuple(int(choice) for choice in choices)

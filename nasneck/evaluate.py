@@ -74,15 +74,13 @@ def coco_ap(
         results.createIndex()
         evaluator = COCOeval(ground_truth, results, iouType="bbox")
         evaluator.params.imgIds = ids
-        evaluator.params.maxDets = [1, 10, max_detections]
+        evaluator.params.maxDets = [max_detections]
         evaluator.evaluate()
         evaluator.accumulate()
     return _summary(evaluator)
 
 
-def _annotations(
-    detections: Mapping[int, Detection], label_to_category: Sequence[int]
-) -> list[dict[str, Any]]:
+def _annotations(detections: Mapping[int, Detection], label_to_category: Sequence[int]) -> list[dict[str, Any]]:
     """What ``COCO.loadRes`` makes of a file of results; it refuses an empty one, which is no error here."""
     annotations: list[dict[str, Any]] = []
     for image_id, found in detections.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -43,7 +42,9 @@ from nasneck.graph import (
 )
 from nasneck.graph.fusion import gate_index
 from nasneck.graph.liveness import read_nodes
+from nasneck.graph.ops import Init
 from nasneck.graph.width import Width, resolve_width
+from nasneck.trace import NeckTracer
 
 _ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "relu": F.relu,
@@ -56,7 +57,7 @@ _ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 # A module at a node's name would hide these.
-_RESERVED = frozenset(dir(fx.GraphModule))
+_RESERVED = frozenset(dir(fx.GraphModule)) | {"training", "self"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,15 @@ class _Scope:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._taken: Counter[str] = Counter()
+        self._taken: set[str] = set()
 
     def name(self, wanted: str) -> str:
-        self._taken[wanted] += 1
-        count = self._taken[wanted]
-        return f"{self.path}.{wanted}" if count == 1 else f"{self.path}.{wanted}_{count}"
+        free, count = wanted, 1
+        while free in self._taken:
+            count += 1
+            free = f"{wanted}_{count}"
+        self._taken.add(free)
+        return f"{self.path}.{free}"
 
 
 class Lowering:
@@ -94,8 +98,9 @@ class Lowering:
         optimize: bool,
     ) -> None:
         self.graph = graph
-        self.code = fx.Graph()
+        self.code = fx.Graph(tracer_cls=NeckTracer)
         self.weights: dict[str, nn.Module | nn.Parameter] = {}
+        self.inits: dict[str, Init] = {}
         self._in_channels = in_channels
         self._channels = channels
         self._norm: NormKind = norm
@@ -113,6 +118,7 @@ class Lowering:
         nodes, self._sizes = live_nodes(self.graph, names)
         self._down = _distances_down(self.graph, nodes)
         for level, name in self.graph.input_names.items():
+            _check_name(name)
             self._values[name] = Value(self.code.placeholder(name), self._in_channels[level])
         for node in nodes:
             if not isinstance(node.op, Input):
@@ -188,9 +194,7 @@ class Lowering:
         if isinstance(op, Sum):
             return Value(reduce(lambda a, b: self._call(operator.add, a, b), nodes), width)
         if isinstance(op, Mean | Max):
-            return Value(
-                self._call(functional.mean_of if isinstance(op, Mean) else functional.max_of, *nodes), width
-            )
+            return Value(self._call(functional.mean_of if isinstance(op, Mean) else functional.max_of, *nodes), width)
         if isinstance(op, Attention):
             return Value(self._attend(op, node, nodes), width)
         if isinstance(op, PixelWeighted):
@@ -225,15 +229,11 @@ class Lowering:
                 value = self._conv(Conv(1, bias=False, width=op.squeeze), value, node, part)
                 value = self._apply(Norm(), value, node, part)
                 parts.append(self._apply(Act("leaky_relu", 0.1), value, node, part))
-        joined = Value(
-            self._call(torch.cat, tuple(part.node for part in parts), 1), sum(part.width for part in parts)
-        )
+        joined = Value(self._call(torch.cat, tuple(part.node for part in parts), 1), sum(part.width for part in parts))
         if op.hidden is not None:
             joined = self._conv(Conv(1, width=op.hidden), joined, node, _Scope(scope.name("fusion.hidden")))
             joined = self._apply(Act("relu"), joined, node, scope)
-        logits = self._conv(
-            Conv(op.kernel, width=len(maps)), joined, node, _Scope(scope.name("fusion.logits"))
-        )
+        logits = self._conv(Conv(op.kernel, width=len(maps)), joined, node, _Scope(scope.name("fusion.logits")))
         function = functional.pixel_softmax if op.normalize == "softmax" else functional.pixel_sigmoid
         return Value(self._call(function, logits.node, *(value.node for value in maps)), maps[0].width)
 
@@ -282,21 +282,15 @@ class Lowering:
                 init=op.init,
                 **window,
             )
-            return self._module(
-                f"{name}.pointwise", make_conv, value, width, kernel=1, bias=op.bias, init=op.init
-            )
+            return self._module(f"{name}.pointwise", make_conv, value, width, kernel=1, bias=op.bias, init=op.init)
         groups = value.width if op.groups == "depthwise" else op.groups
-        return self._module(
-            name, make_conv, value, width, groups=groups, bias=op.bias, init=op.init, **window
-        )
+        return self._module(name, make_conv, value, width, groups=groups, bias=op.bias, init=op.init, **window)
 
     def _project(self, op: Project, value: Value, node: Node, scope: _Scope) -> Value:
         width = self._width(op.width if op.width is not None else node.width, value)
         if op.when == "never" or (op.when == "if_different" and width == value.width):
             return value
-        value = self._module(
-            scope.name("conv"), make_conv, value, width, kernel=1, bias=op.bias, init=op.init
-        )
+        value = self._module(scope.name("conv"), make_conv, value, width, kernel=1, bias=op.bias, init=op.init)
         return value if op.norm is None else self._norm_layer(op.norm, value, scope)
 
     def _norm_layer(self, op: Norm, value: Value, scope: _Scope) -> Value:
@@ -309,9 +303,9 @@ class Lowering:
         name = scope.name("se")
         context = Value(self._call(functional.global_mean, value.node), value.width)
         hidden = self._width(op.hidden, value)
-        context = self._module(f"{name}.reduce", make_conv, context, hidden, kernel=1)
+        context = self._module(f"{name}.reduce", make_conv, context, hidden, kernel=1, init="fan_in")
         context = self._apply(Act("relu"), context, node, scope)
-        context = self._module(f"{name}.expand", make_conv, context, value.width, kernel=1)
+        context = self._module(f"{name}.expand", make_conv, context, value.width, kernel=1, init="fan_in")
         return Value(self._call(functional.gate, value.node, context.node), value.width)
 
     # -- emitting ------------------------------------------------------------------------------------
@@ -326,13 +320,13 @@ class Lowering:
             self._memo[key] = self.code.call_function(function, args, kwargs)
         return self._memo[key]
 
-    def _module(
-        self, path: str, make: Callable[..., nn.Module], value: Value, width: int, **options: Any
-    ) -> Value:
+    def _module(self, path: str, make: Callable[..., nn.Module], value: Value, width: int, **options: Any) -> Value:
         """Emit a call of the module at ``path``, which is made unless a node that shares it has done so."""
         made = (value.width, width, tuple(sorted(options.items(), key=lambda item: item[0])))
         if path not in self.weights:
             self.weights[path] = make(value.width, width, **options)
+            if "init" in options:
+                self.inits[path] = options["init"]
             self._makes[path] = made
         elif self._makes[path] != made:
             raise CompileError(
@@ -390,9 +384,7 @@ def _octaves(fine: int | None, coarse: int | None) -> int:
     return coarse - fine
 
 
-def _check_widths(
-    node: Node, maps: Sequence[Value], *, also: frozenset[int] | set[int] = frozenset()
-) -> None:
+def _check_widths(node: Node, maps: Sequence[Value], *, also: frozenset[int] | set[int] = frozenset()) -> None:
     widths = [value.width for value in maps]
     if any(width != widths[0] and width not in also for width in widths[1:]):
         listed = ", ".join(f"{e.source}: {w}" for e, w in zip(node.inputs, widths, strict=True))

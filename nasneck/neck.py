@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from nasneck.containers import pack
 from nasneck.errors import CompileError
 from nasneck.graph import NeckGraph
 
@@ -23,7 +23,9 @@ class Neck(nn.Module):
         out_channels: Width of every output by level, finest first.
         channels: The width that the graph's widths refer to.
         norm: What the graph's norm slots became.
+        out_names: Names of the outputs by level, where those of the features do not say.
         size_divisor: Number that the sides of images must be divisible by.
+        aux_outputs: Number of auxiliary outputs that ``forward`` returns too.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Neck(nn.Module):
         self.channels = channels
         self.norm = norm
         self.size_divisor = graph.size_divisor
-        self._aux = aux
+        # torchvision calls a level that is only subsampled "pool"
+        self.out_names = {level: "pool" if node == "pool" else f"p{level}" for level, node in graph.outputs.items()}
+        self.aux_outputs = aux
 
     def forward(self, features: Sequence[Tensor] | Mapping[Any, Tensor]) -> Any:
         """Mix the features.
@@ -70,9 +74,9 @@ class Neck(nn.Module):
         else:
             self._check(maps)
             found = self._run(maps)
-        outputs = found[: len(found) - self._aux]
-        packed = self._pack(features, outputs)
-        return (packed, found[len(outputs) :]) if self._aux else packed
+        outputs = found[: len(found) - self.aux_outputs]
+        packed = pack(features, outputs, tuple(self.in_channels), self.out_names)
+        return (packed, found[len(outputs) :]) if self.aux_outputs else packed
 
     def extra_repr(self) -> str:
         return f"{self.graph!r}, in_channels={self.in_channels}, out_channels={self.out_channels}"
@@ -84,8 +88,7 @@ class Neck(nn.Module):
             if "more than 1 value per channel" not in str(error):
                 raise
             sizes = ", ".join(
-                f"C{level} {x.shape[-2]}x{x.shape[-1]}"
-                for level, x in zip(self.in_channels, maps, strict=True)
+                f"C{level} {x.shape[-2]}x{x.shape[-1]}" for level, x in zip(self.in_channels, maps, strict=True)
             )
             raise CompileError(
                 f"batch norm cannot train on one 1x1 map per channel (batch of {len(maps[0])}, {sizes}): "
@@ -106,14 +109,3 @@ class Neck(nn.Module):
                     f"({finer.shape[-2]}x{finer.shape[-1]}); features go finest first"
                 )
             finer = x
-
-    def _pack(self, features: Sequence[Tensor] | Mapping[Any, Tensor], outputs: tuple[Tensor, ...]) -> Any:
-        if not isinstance(features, Mapping):
-            return list(outputs) if isinstance(features, list) else outputs
-        names = dict(zip(self.in_channels, features, strict=True))
-        numbers = all(isinstance(name, int) for name in names.values())
-        packed: OrderedDict[Any, Tensor] = OrderedDict()
-        for (level, node), x in zip(self.graph.outputs.items(), outputs, strict=True):
-            new = level if numbers else "pool" if node == "pool" else f"p{level}"
-            packed[names.get(level, new)] = x
-        return packed

@@ -7,6 +7,7 @@ whatever does not fit, so that a user can mend the file without reading our code
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -48,10 +49,12 @@ def convert(hint: Any, value: Any, *, where: str) -> Any:
     if hint is Any:
         return value
     if is_dataclass(hint):
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
         return build(hint, value, where=where)  # type: ignore[arg-type]
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
-        if value in args and not (isinstance(value, bool) and True not in args):
+        if any(type(value) is type(arg) and value == arg for arg in args):
             return value
         raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(repr, args))}")
     if origin in (Union, types.UnionType):
@@ -88,7 +91,7 @@ def convert(hint: Any, value: Any, *, where: str) -> Any:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: a near name if there is one, and all known ones."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known: {', '.join(known)})" if known else hint
 
@@ -100,14 +103,12 @@ def _tuple(hint: Any, args: tuple[Any, ...], value: Any, where: str) -> tuple[An
         return tuple(convert(args[0], v, where=f"{where}[{i}]") for i, v in enumerate(value))
     if len(value) != len(args):
         raise ConfigError(f"{where}: {value!r} has {len(value)} items; {len(args)} are wanted")
-    return tuple(
-        convert(a, v, where=f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True))
-    )
+    return tuple(convert(a, v, where=f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
 
 
 def _key(hint: Any, key: Any) -> Any:
     # TOML and JSON keys are strings; level tables want ints.
-    return int(key) if hint is int and isinstance(key, str) and key.lstrip("-").isdigit() else key
+    return int(key) if hint is int and isinstance(key, str) and re.fullmatch(r"-?[0-9]+", key) else key
 
 
 def _name(hint: Any) -> str:

@@ -2,8 +2,8 @@
 
 Colour refinement, then individualisation of one vertex of the first tied colour and refinement again, over
 all its members; the smallest text over the leaves is the certificate (McKay and Piperno, "Practical graph
-isomorphism II", 2014, without the automorphism pruning). Necks almost never tie: only nodes of equal make
-with equal inputs and equivalent readers do.
+isomorphism II", 2014). A member is skipped where a leaf below it shows that it can change places with an
+earlier one. Necks almost never tie: only nodes of equal make with equal inputs and equivalent readers do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -53,25 +53,32 @@ def certificate(vertices: Sequence[Vertex]) -> str:
                 inputs = [[arc, colours[source]] for source, arc in vertex.arcs]
                 outputs = sorted([arc, colours[reader]] for reader, arc in readers[i])
                 group = sorted(colours[j] for j in mates[vertex.group]) if vertex.group is not None else []
-                finer.append(
-                    _hash([colours[i], inputs if vertex.ordered else sorted(inputs), outputs, group])
-                )
+                finer.append(_hash([colours[i], inputs if vertex.ordered else sorted(inputs), outputs, group]))
             colours = finer
             if len(set(colours)) == count:
                 return colours
             count = len(set(colours))
 
-    def smallest(colours: list[str]) -> str:
-        colours = refine(colours)
+    def branches(colours: list[str]) -> Iterator[list[str]]:
+        """``colours`` with each vertex of the first tied colour made different from the others, if any tie."""
         ties = sorted(colour for colour, times in Counter(colours).items() if times > 1)
-        if not ties:
-            return _text(vertices, colours)
-        texts = []
-        for i in _distinguishable([i for i, c in enumerate(colours) if c == ties[0]], vertices, readers):
-            texts.append(smallest([_hash([c, "chosen"]) if j == i else c for j, c in enumerate(colours)]))
-        return min(texts)
+        tied = [i for i, colour in enumerate(colours) if colour == ties[0]] if ties else []
+        for i in _distinguishable(tied, vertices, readers):
+            yield refine([_hash([c, "chosen"]) if j == i else c for j, c in enumerate(colours)])
 
-    return smallest(start)
+    def first_leaf(colours: list[str]) -> tuple[str, ...]:
+        while (finer := next(branches(colours), None)) is not None:
+            colours = finer
+        return (*sorted(colours), _text(vertices, colours))
+
+    def smallest(colours: list[str]) -> str:
+        # Equal leaves map one branch onto another, so both have the same smallest text.
+        different = {first_leaf(finer): finer for finer in branches(colours)}
+        if not different:
+            return _text(vertices, colours)
+        return min(smallest(finer) for finer in different.values())
+
+    return smallest(refine(start))
 
 
 def _distinguishable(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nasneck.graph.fields import check_fields
 from nasneck.graph.width import Width, check_width
 
 
@@ -50,12 +51,18 @@ class Attention:
     gate: Literal["coarser", "finer"] = "coarser"
     pool: Literal["max", "avg"] = "max"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class FastNormalized:
     """BiFPN's fast normalised fusion: sum of ``relu(w_i) / (eps + sum_j relu(w_j)) * x_i``, w from 1."""
 
     eps: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class PixelWeighted:
     kernel: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.hidden is not None:
             check_width(self.hidden)
 
@@ -91,6 +99,9 @@ class Gate:
     """``x_1 * sigmoid(x_2)``, or with ``complement`` ``x_1 * (1 - sigmoid(x_2))``; x_2 may broadcast."""
 
     complement: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 Fusion = Input | Sum | Mean | Max | Concat | Attention | FastNormalized | Softmax | PixelWeighted | Gate

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from nasneck.graph.fusion import Attention, Fusion, gate_index
 from nasneck.graph.node import Node
 from nasneck.graph.ops import Conv, Op, Project, Resample
 from nasneck.graph.spec import to_spec
+from nasneck.graph.width import Width
 
 _COARSER_FIRST = Attention(gate="coarser")
 
 
 def node_label(node: Node) -> str:
     """Level, fusion and layers of ``node``."""
-    return json.dumps([node.level, to_spec(node.op), ops_label(node.layers, node, {})])
+    return f"{node.level} {_fusion_text(node.op)} {ops_label(node.layers, node, {})}"
 
 
 def ops_label(ops: Iterable[Op], node: Node, levels: Mapping[str, int | None]) -> str:
     """The ops of a layer or edge of ``node``: widths spelled out, and levels in place of names."""
-    specs = []
+    texts = []
     for op in ops:
-        spec = to_spec(op)
-        if isinstance(op, Conv | Project):
-            spec["width"] = op.width if op.width is not None else node.width
-        if isinstance(op, Resample) and op.to is not None:
-            spec["to"] = levels[op.to]
-        specs.append(spec)
-    return json.dumps(specs, sort_keys=True)
+        to = None
+        if isinstance(op, Resample):
+            to = node.level if op.to is None else levels[op.to]
+        texts.append(_op_text(op, node.width, to))
+    return f"[{', '.join(texts)}]"
+
+
+@lru_cache(maxsize=4096)
+def _op_text(op: Op, width: Width, to: int | None) -> str:
+    spec = to_spec(op)
+    if isinstance(op, Conv | Project):
+        spec["width"] = op.width if op.width is not None else width
+    if isinstance(op, Resample):
+        spec["to"] = to
+    return json.dumps(spec, sort_keys=True)
+
+
+@lru_cache(maxsize=512)
+def _fusion_text(op: Fusion) -> str:
+    return json.dumps(to_spec(op), sort_keys=True)
 
 
 def reads_backwards(op: Fusion, levels: Sequence[int | None]) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nasneck.errors import GraphError
+from nasneck.graph.fusion import Concat, PixelWeighted
 from nasneck.graph.node import Edge, Node
 from nasneck.graph.ops import AdaptivePool, Conv, GlobalPool, Op, Pool, Resample
 
@@ -33,6 +34,24 @@ def check_edge_levels(edge: Edge, node: Node, table: Mapping[str, Node]) -> None
     raise GraphError(f"{where}: the edge's ops lead from level {source.level} to {at}, not to {node.level}")
 
 
+def check_sizes(node: Node, table: Mapping[str, Node]) -> None:
+    """Raise :class:`GraphError` where single cells cannot broadcast to what ``node`` should be."""
+    single = [edge.source for edge in node.inputs if _is_one_cell(table[edge.source], edge, table)]
+    if not single:
+        return
+    if len(single) == len(node.inputs):
+        if node.level is not None:
+            raise GraphError(
+                f"node {node.name!r}: all its inputs are single cells, so it has not the size of level "
+                f"{node.level}; put it off the pyramid (level None)"
+            )
+    elif isinstance(node.op, Concat | PixelWeighted):
+        raise GraphError(
+            f"node {node.name!r}: {type(node.op).__name__.lower()} does not broadcast the single cell "
+            f"{single[0]!r}; resample it to the node's size"
+        )
+
+
 def _after(op: Op, at: Level, node: Node, table: Mapping[str, Node], where: str) -> Level:
     if isinstance(op, Resample):
         return _resampled(op, at, node, table, where)
@@ -50,14 +69,14 @@ def _after(op: Op, at: Level, node: Node, table: Mapping[str, Node], where: str)
 def _resampled(op: Resample, at: Level, node: Node, table: Mapping[str, Node], where: str) -> Level:
     if op.to is None:
         if not (isinstance(at, int) and isinstance(node.level, int) and at < node.level):
-            raise GraphError(
-                f"{where}: a resample without 'to' only goes down, from level {at} to {node.level}"
-            )
+            raise GraphError(f"{where}: a resample without 'to' only goes down, from level {at} to {node.level}")
         return node.level
     target = table[op.to].level
-    if op.mode == "auto" and not (isinstance(at, int) and isinstance(target, int)):
+    if target is None:
+        raise GraphError(f"{where}: {op.to!r} lies off the pyramid and tells no size; name a node on a level")
+    if op.mode == "auto" and not isinstance(at, int):
         raise GraphError(f"{where}: resample 'auto' needs levels on both sides; use 'nearest' or 'bilinear'")
-    return target if target is not None else FREE
+    return target
 
 
 def _is_one_cell(source: Node, edge: Edge, table: Mapping[str, Node]) -> bool:
@@ -67,6 +86,8 @@ def _is_one_cell(source: Node, edge: Edge, table: Mapping[str, Node]) -> bool:
             return True
         if isinstance(op, AdaptivePool | Resample):
             return False
+    if source.level is not None:
+        return False
     if any(isinstance(layer, GlobalPool) for layer in source.layers):
         return True
     return bool(source.inputs) and all(_is_one_cell(table[e.source], e, table) for e in source.inputs)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import networkx as nx
 
 from nasneck.errors import GraphError
 from nasneck.graph.fusion import Input
-from nasneck.graph.levels import check_edge_levels
+from nasneck.graph.levels import check_edge_levels, check_sizes
 from nasneck.graph.node import Edge, Node
 from nasneck.graph.normal_form import digest
 from nasneck.graph.ops import Resample
@@ -60,11 +61,12 @@ class NeckGraph:
         fields = self.__dict__  # __setattr__ refuses; nothing is set after this
         fields["name"] = name
         fields["nodes"] = ordered
-        fields["outputs"] = _check_outputs(outputs, table)
+        fields["outputs"] = MappingProxyType(_check_outputs(outputs, table))
         fields["aux"] = _check_aux(aux, table)
         for node in ordered:
             for edge in node.inputs:
                 check_edge_levels(edge, node, table)
+            check_sizes(node, table)
             _check_sharing(node, table)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -75,7 +77,7 @@ class NeckGraph:
 
     name: str
     nodes: tuple[Node, ...]
-    outputs: dict[int, str]
+    outputs: Mapping[int, str]
     aux: tuple[str, ...]
 
     # -- reading -------------------------------------------------------------------------------------
@@ -211,7 +213,7 @@ class NeckGraph:
         return f"NeckGraph({self.name!r}: {inputs} -> {outputs}, {len(self.nodes)} nodes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.nodes, self.outputs, self.aux, self.name)
+        return _rebuild, (self.nodes, dict(self.outputs), self.aux, self.name)
 
 
 def _rebuild(nodes: tuple[Node, ...], outputs: dict[int, str], aux: tuple[str, ...], name: str) -> NeckGraph:
@@ -247,15 +249,12 @@ def _computable_order(nodes: tuple[Node, ...], table: Mapping[str, Node]) -> tup
             for source in needed:
                 if source not in table:
                     raise GraphError(
-                        f"node {node.name!r} reads {source!r}, which does not exist "
-                        f"(known: {', '.join(table)})"
+                        f"node {node.name!r} reads {source!r}, which does not exist (known: {', '.join(table)})"
                     )
                 reads.add_edge(source, node.name)
         if node.shares is not None:
             if node.shares not in table:
-                raise GraphError(
-                    f"node {node.name!r} shares the weights of {node.shares!r}, which does not exist"
-                )
+                raise GraphError(f"node {node.name!r} shares the weights of {node.shares!r}, which does not exist")
             reads.add_edge(node.shares, node.name)
     place = {node.name: i for i, node in enumerate(nodes)}
     try:
@@ -276,9 +275,7 @@ def _resolve_edges(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     for node in nodes:
         if any(edge.ops is None for edge in node.inputs):
             edges = tuple(
-                edge
-                if edge.ops is not None
-                else Edge(edge.source, _default_ops(edge, node, done, first_on_level))
+                edge if edge.ops is not None else Edge(edge.source, _default_ops(edge, node, done, first_on_level))
                 for edge in node.inputs
             )
             node = Node(node.name, node.level, node.op, edges, node.layers, node.width, node.shares)
@@ -304,6 +301,8 @@ def _default_ops(
 
 
 def _check_outputs(outputs: Mapping[int, str], table: Mapping[str, Node]) -> dict[int, str]:
+    if not isinstance(outputs, Mapping):
+        raise GraphError(f"outputs={outputs!r}: a mapping {{level: node name}} is wanted")
     if not outputs:
         raise GraphError("no outputs: give outputs={level: node name}")
     for level, name in outputs.items():
@@ -315,6 +314,8 @@ def _check_outputs(outputs: Mapping[int, str], table: Mapping[str, Node]) -> dic
 
 
 def _check_aux(aux: Iterable[str], table: Mapping[str, Node]) -> tuple[str, ...]:
+    if isinstance(aux, str):
+        raise GraphError(f"aux={aux!r}: a tuple of names is wanted, not one string")
     names = tuple(aux)
     for name in names:
         if name not in table:
@@ -327,9 +328,7 @@ def _check_sharing(node: Node, table: Mapping[str, Node]) -> None:
         return
     owner = table[node.shares]
     if owner.shares is not None:
-        raise GraphError(
-            f"node {node.name!r} shares with {owner.name!r}, which itself shares; name {owner.shares!r}"
-        )
+        raise GraphError(f"node {node.name!r} shares with {owner.name!r}, which itself shares; name {owner.shares!r}")
     if not node.has_weights:
         raise GraphError(f"node {node.name!r} shares the weights of {owner.name!r} but has none")
     if _make(owner) != _make(node):

@@ -10,7 +10,7 @@ from typing import Any
 from nasneck.errors import GraphError
 from nasneck.graph.fusion import BINARY, Fusion, Input
 from nasneck.graph.fusion import has_weights as fusion_has_weights
-from nasneck.graph.ops import AdaptivePool, Conv, Op, Pool, Resample, has_weights
+from nasneck.graph.ops import AdaptivePool, Conv, GlobalPool, Op, Pool, Resample, has_weights
 from nasneck.graph.spec import fusion_from_spec, op_from_spec
 from nasneck.graph.width import Width, check_width
 
@@ -101,6 +101,8 @@ class Node:
         for layer in self.layers:
             if _changes_size(layer):
                 raise GraphError(f"{where}: {layer} changes the size of the map; it belongs on an edge")
+            if isinstance(layer, GlobalPool) and level is not None:
+                raise GraphError(f"{where}: after a global pool it is no map of level {level}; its level is None")
 
     @property
     def has_weights(self) -> bool:

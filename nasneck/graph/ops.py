@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nasneck.errors import GraphError
+from nasneck.graph.fields import check_fields
 from nasneck.graph.width import Width, check_width
 
 Init = Literal["fan_in", "glorot", "zero"]
@@ -29,6 +30,9 @@ class Norm:
     eps: float = 1e-5
     momentum: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -36,6 +40,9 @@ class Act:
 
     kind: Literal["relu", "relu6", "silu", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid"] = "relu"
     slope: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class Conv:
     init: Init = "fan_in"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise GraphError(f"conv: kernel {self.kernel} is not an odd positive number")
         _check_stride("conv", self.stride)
@@ -93,6 +101,7 @@ class Project:
     init: Init = "fan_in"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.width is not None:
             check_width(self.width)
 
@@ -115,6 +124,7 @@ class Resample:
     align_corners: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.align_corners and self.mode != "bilinear":
             raise GraphError(f"resample: align_corners has no meaning in mode {self.mode!r}")
         if self.to is None and self.mode != "auto":
@@ -141,6 +151,7 @@ class Pool:
     ceil: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_stride("pool", self.stride)
         if self.kernel < 1:
             raise GraphError(f"pool: kernel {self.kernel} is not positive")
@@ -156,6 +167,7 @@ class AdaptivePool:
     mode: Literal["max", "avg"] = "avg"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.ratio <= 1:
             raise GraphError(f"adaptive pool: ratio {self.ratio} is not in (0, 1]")
 
@@ -165,6 +177,9 @@ class GlobalPool:
     """Pooled context: the whole map becomes one cell, which later broadcasts."""
 
     mode: Literal["max", "avg"] = "avg"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +192,7 @@ class SqueezeExcite:
     hidden: Width = "input/16"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_width(self.hidden)
 
 

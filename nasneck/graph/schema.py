@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,7 @@ def loads(text: str, *, where: str = "graph") -> NeckGraph:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise GraphError(
-            f"{where}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
-        ) from None
+        raise GraphError(f"{where}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from None
     if not isinstance(data, Mapping) or "schema" not in data:
         raise GraphError(f"{where}: not a neck graph; a JSON object with schema {SCHEMA!r} is wanted")
     if data["schema"] != SCHEMA:
@@ -92,9 +91,7 @@ def _node_from_dict(data: Any) -> Node:
     where = f"node {data['name']!r}"
     unknown = set(data) - _NODE_FIELDS
     if unknown:
-        raise GraphError(
-            f"{where}: unknown key {sorted(unknown)[0]!r} (known: {', '.join(sorted(_NODE_FIELDS))})"
-        )
+        raise GraphError(f"{where}: unknown key {sorted(unknown)[0]!r} (known: {', '.join(sorted(_NODE_FIELDS))})")
     if "level" not in data:
         raise GraphError(f"{where}: 'level' is missing (null for a map off the pyramid)")
     width, shares = data.get("width", "channels"), data.get("shares")
@@ -104,9 +101,7 @@ def _node_from_dict(data: Any) -> Node:
         data["name"],
         data["level"],
         op=fusion_from_spec(data.get("op", "input"), where=where),
-        inputs=tuple(
-            _edge_from_json(edge, where) for edge in _list_of(data.get("inputs", ()), f"{where}: inputs")
-        ),
+        inputs=tuple(_edge_from_json(edge, where) for edge in _list_of(data.get("inputs", ()), f"{where}: inputs")),
         layers=tuple(_ops(data.get("layers", ()), f"{where}: layers")),
         width=width,
         shares=shares,
@@ -117,9 +112,7 @@ def _edge_from_json(data: Any, where: str) -> Edge:
     if isinstance(data, str):
         return Edge(data)
     if not isinstance(data, Mapping) or not isinstance(data.get("from"), str) or set(data) - {"from", "ops"}:
-        raise GraphError(
-            f"{where}: {data!r} is not an edge; a name or an object with 'from' and 'ops' is wanted"
-        )
+        raise GraphError(f"{where}: {data!r} is not an edge; a name or an object with 'from' and 'ops' is wanted")
     ops = data.get("ops")
     return Edge(data["from"], None if ops is None else tuple(_ops(ops, f"{where}, input {data['from']!r}")))
 
@@ -140,7 +133,7 @@ def _outputs(data: Any) -> dict[int, str]:
         raise GraphError(f"outputs: {data!r} is not an object from level to node name")
     outputs: dict[int, str] = {}
     for level, name in data.items():
-        if not str(level).isdigit() or not isinstance(name, str):
+        if not re.fullmatch(r"[0-9]+", level) or not isinstance(name, str):
             raise GraphError(f"outputs: {level!r}: {name!r} is not a level and a node name")
         outputs[int(level)] = name
     return outputs

@@ -51,3 +51,5 @@ def _from_spec(table: Mapping[str, type[T]], spec: Any, where: str, what: str) -
         return build(table[name], {k: v for k, v in spec.items() if k != "op"}, where=f"{where}: {name}")
     except ConfigError as error:
         raise GraphError(str(error)) from None
+    except GraphError as error:
+        raise GraphError(f"{where}: {error}") from None

@@ -19,7 +19,7 @@ from typing import Literal
 
 from nasneck.errors import GraphError
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Project, Resample
-from nasneck.necks.pyramid import LevelRange, backbone_features
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_range
 
 _NORM = Norm(eps=1e-3, momentum=0.01)
 
@@ -53,6 +53,9 @@ def bifpn(
         raise GraphError(f"repeats={repeats} is not at least 1")
     if fusion not in ("fast_normalized", "softmax", "sum"):
         raise GraphError(f"fusion={fusion!r} is not 'fast_normalized', 'softmax' or 'sum'")
+    if padding not in ("symmetric", "same"):
+        raise GraphError(f"padding={padding!r} is not 'symmetric' or 'same'")
+    check_range("levels", levels)
     if levels[0] == levels[1]:
         raise GraphError(f"a BiFPN needs at least two levels, not P{levels[0]} alone")
     pool = Pool("max", kernel=3, stride=2, padding="same" if padding == "same" else 1)

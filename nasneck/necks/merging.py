@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from nasneck.errors import GraphError
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Project, Resample
 from nasneck.graph.fusion import Fusion, Sum
-from nasneck.necks.pyramid import LevelRange, backbone_features
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_range
 
 Dialect = Literal["reference", "mmdet"]
 ExtraFrom = Literal["p5", "c5"]
@@ -65,6 +66,7 @@ def build_pyramid(
     """
     if repeats < 1:
         raise GraphError(f"repeats={repeats} is not at least 1")
+    check_range("levels", levels)
     _check_cells(cells, range(levels[0], levels[1] + 1))
     nodes = pyramid_inputs(inputs, levels, dialect=dialect, extra_from=extra_from)
     size_of = {level: f"p{level}" for level in range(levels[0], levels[1] + 1)}
@@ -75,14 +77,13 @@ def build_pyramid(
     return NeckGraph(nodes, outputs=current, name=name)
 
 
+@lru_cache(maxsize=64)
 def cell_layers(*, dialect: Dialect, bias: bool, separable: bool) -> tuple[Op, ...]:
     """What follows the fusion in every cell."""
     return Act("relu"), Conv(3, bias=bias, separable=separable), _norm(dialect)
 
 
-def pyramid_inputs(
-    inputs: LevelRange, levels: LevelRange, *, dialect: Dialect, extra_from: ExtraFrom
-) -> list[Node]:
+def pyramid_inputs(inputs: LevelRange, levels: LevelRange, *, dialect: Dialect, extra_from: ExtraFrom) -> list[Node]:
     """The backbone features and the maps ``p<level>``, one a level, that the first repeat reads.
 
     A feature that already has the neck's width stays as it is in the reference dialect (tensorflow/tpu,
@@ -90,8 +91,7 @@ def pyramid_inputs(
     """
     if dialect not in ("reference", "mmdet") or extra_from not in ("p5", "c5"):
         raise GraphError(
-            f"dialect={dialect!r} is not 'reference' or 'mmdet', or extra_from={extra_from!r} not 'p5' or "
-            "'c5'"
+            f"dialect={dialect!r} is not 'reference' or 'mmdet', or extra_from={extra_from!r} not 'p5' or 'c5'"
         )
     norm = _norm(dialect)
     always = Project(bias=False, norm=norm)
@@ -171,11 +171,7 @@ def find_loose(levels: Sequence[int], uses: Sequence[int], cell: MergingCell) ->
     """
     if not cell.output:
         return []
-    return [
-        i
-        for i, (level, used) in enumerate(zip(levels, uses, strict=True))
-        if used == 0 and level == cell.level
-    ]
+    return [i for i, (level, used) in enumerate(zip(levels, uses, strict=True)) if used == 0 and level == cell.level]
 
 
 def _norm(dialect: Dialect) -> Norm:

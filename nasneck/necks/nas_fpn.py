@@ -14,7 +14,7 @@ from __future__ import annotations
 from nasneck.errors import GraphError
 from nasneck.graph import Attention, NeckGraph, Sum
 from nasneck.necks.merging import Dialect, ExtraFrom, MergingCell, build_pyramid
-from nasneck.necks.pyramid import LevelRange
+from nasneck.necks.pyramid import LevelRange, check_range
 
 # Level above the finest, op, inputs, output?
 _PUBLISHED = (
@@ -53,6 +53,7 @@ def nas_fpn(
     Raises:
         GraphError: a number of levels other than five.
     """
+    check_range("levels", levels)
     if levels[1] - levels[0] != 4:
         raise GraphError(
             f"the published NAS-FPN network joins five levels, such as (3, 7); levels={levels!r} are "

@@ -23,24 +23,26 @@ def backbone_features(inputs: LevelRange, levels: LevelRange) -> tuple[list[Node
         GraphError: ranges that are empty, or a neck that starts where the backbone has no features.
     """
     for what, pair in (("inputs", inputs), ("levels", levels)):
-        whole = (
-            isinstance(pair, tuple | list) and len(pair) == 2 and all(type(level) is int for level in pair)
-        )
+        whole = isinstance(pair, tuple | list) and len(pair) == 2 and all(type(level) is int for level in pair)
         if not whole or not 0 <= pair[0] <= pair[1]:
             raise GraphError(f"{what}={pair!r} is not a first and a last level, such as (3, 5)")
     if not inputs[0] <= levels[0] <= inputs[1]:
         raise GraphError(
-            f"the neck's finest level P{levels[0]} has no features: the backbone gives "
-            f"C{inputs[0]}..C{inputs[1]}"
+            f"the neck's finest level P{levels[0]} has no features: the backbone gives C{inputs[0]}..C{inputs[1]}"
         )
     features = [input_node(level) for level in range(inputs[0], inputs[1] + 1)]
     covered = [level for level in range(levels[0], levels[1] + 1) if level <= inputs[1]]
     return features, covered
 
 
-def extra_levels(
-    extra: Extra, relu: bool, *, top: int, last: int, sources: dict[Extra, str]
-) -> dict[int, Node]:
+def check_range(what: str, pair: LevelRange) -> None:
+    """Raise :class:`GraphError` unless ``pair`` is a first and a last level."""
+    whole = isinstance(pair, tuple | list) and len(pair) == 2 and all(type(level) is int for level in pair)
+    if not whole or not 0 <= pair[0] <= pair[1]:
+        raise GraphError(f"{what}={pair!r} is not a first and a last level, such as (3, 5)")
+
+
+def extra_levels(extra: Extra, relu: bool, *, top: int, last: int, sources: dict[Extra, str]) -> dict[int, Node]:
     """Nodes for the levels above ``top``, each made from the one before.
 
     Args:

@@ -33,7 +33,7 @@ def load_space(name: str | Path, **overrides: Any) -> SearchSpace:
 
     Example:
         >>> load_space("nas_fpn", repeats=1).size()
-        1930979256336000
+        1931334451200000
     """
     text = str(name)
     if ":" in text and not Path(text).exists():
@@ -55,7 +55,7 @@ def _from_file(path: Path, overrides: Mapping[str, Any]) -> SearchSpace:
     schema, kind = table.pop("schema", None), table.pop("kind", None)
     if schema != SCHEMA:
         raise SpaceError(f"{path}: schema is {schema!r}; a search space has schema = {SCHEMA!r}")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise SpaceError(f"{path}: unknown kind {kind!r}{did_you_mean(str(kind), KINDS)}")
     try:
         return build(KINDS[kind], {"name": path.stem, **table, **overrides}, where=str(path))
@@ -67,12 +67,12 @@ def _from_file(path: Path, overrides: Mapping[str, Any]) -> SearchSpace:
 
 def _from_function(name: str, overrides: Mapping[str, Any]) -> SearchSpace:
     module_name, _, function_name = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+        raise SpaceError(f"search space {name!r}: not a file, and not 'module:function'")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except ImportError as error:
-        raise SpaceError(
-            f"search space {name!r}: module {module_name!r} cannot be imported ({error})"
-        ) from None
+        raise SpaceError(f"search space {name!r}: module {module_name!r} cannot be imported ({error})") from None
     except AttributeError:
         raise SpaceError(f"search space {name!r}: module {module_name!r} has no {function_name!r}") from None
     try:

@@ -1,8 +1,8 @@
 """The NAS-FPN search space: Ghiasi et al., "NAS-FPN", CVPR 2019, section 3.1.
 
-A repeat over n levels has some intermediate cells and then n output cells, one per level. Every cell decides,
-in this order (the paper's): its two distinct inputs among all earlier maps, its level, its fusion. The order in
-which the output cells are built is searched, because a later cell may read an earlier one.
+A repeat over n levels has some intermediate cells and then n output cells, one per level. Every cell
+decides, in this order (the paper's): its two distinct inputs among all earlier maps, its level, its fusion.
+The order in which the output cells are built is searched, because a later cell may read an earlier one.
 
     cell0.inputs  index of an unordered pair of map ids (a < b), in lexicographic order
     cell0.level   intermediate cells: index into their levels
@@ -29,7 +29,7 @@ from nasneck.space.base import SearchSpace
 from nasneck.space.encode import smallest_cells
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MergingCellSpace(SearchSpace):
     """Pyramids of merging cells.
 
@@ -38,7 +38,8 @@ class MergingCellSpace(SearchSpace):
         inputs: First and last level of the backbone.
         levels: First and last level of the neck.
         intermediate: Number of intermediate cells, built before the outputs.
-        intermediate_levels: Levels open to them; empty for all. Google's released space leaves out the finest.
+        intermediate_levels: Levels open to them; empty for all. Google's released space leaves out the
+            finest.
         ops: Names of the fusions to choose from.
         repeats: Times the cells are applied, with weights of their own.
         loose: Whether output cells join the maps of their level that nothing has read.
@@ -183,6 +184,8 @@ class MergingCellSpace(SearchSpace):
         unknown = [level for level in self.intermediate_levels if level not in self._output_levels]
         if unknown:
             raise SpaceError(f"intermediate level {unknown[0]} is not one of {list(self._output_levels)}")
+        if len(set(self.intermediate_levels)) < len(self.intermediate_levels):
+            raise SpaceError(f"intermediate_levels={self.intermediate_levels!r}: each once")
         if not self.ops or len(set(self.ops)) < len(self.ops):
             raise SpaceError(f"ops={self.ops!r}: at least one name is wanted, each once")
         known = [name for name, op in FUSIONS.items() if op not in (Input, Concat)]

@@ -1,0 +1,25 @@
+"""The proxy task: what scores a candidate neck."""
+
+from nasneck.proxy.config import (
+    AugmentConfig,
+    BackboneConfig,
+    DetectorConfig,
+    NeckConfig,
+    ProxyConfig,
+    TrainConfig,
+)
+from nasneck.proxy.presets import NECK_PRESETS, PRESETS, proxy_config
+from nasneck.proxy.task import ProxyTask
+
+__all__ = [
+    "NECK_PRESETS",
+    "PRESETS",
+    "AugmentConfig",
+    "BackboneConfig",
+    "DetectorConfig",
+    "NeckConfig",
+    "ProxyConfig",
+    "ProxyTask",
+    "TrainConfig",
+    "proxy_config",
+]

@@ -1,0 +1,190 @@
+"""Settings of the proxy task. Every default is the quick one of a CPU; see ``presets``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nasneck.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class NeckConfig:
+    """What every candidate neck has in common.
+
+    Args:
+        inputs: First and last level taken from the backbone.
+        levels: First and last level given to the head.
+        channels: Width of the neck, and with it of the head.
+        norm: ``batch``, ``group`` or ``frozen``.
+        norm_momentum: Share of a new batch in batch norm's running statistics. Published graphs carry
+            0.003 to 0.01, with which the statistics of a short training never arrive; null keeps theirs.
+    """
+
+    inputs: tuple[int, int] = (3, 5)
+    levels: tuple[int, int] = (3, 7)
+    channels: int = 64
+    norm: Literal["batch", "group", "frozen"] = "batch"
+    norm_momentum: float | None = 0.1
+
+    def __post_init__(self) -> None:
+        for name, (first, last) in (("inputs", self.inputs), ("levels", self.levels)):
+            if not 0 <= first <= last:
+                raise ConfigError(f"{name} {[first, last]} must be a first and a last level, such as [3, 5]")
+        if self.channels < 1:
+            raise ConfigError(f"channels {self.channels} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneConfig:
+    """The backbone of the detector; see :func:`nasneck.backbone.build_backbone`.
+
+    Args:
+        name: A ResNet's name or ``timm:NAME``.
+        width: Channels of a ResNet's stem; 64 as published.
+        norm: ``batch``, ``group`` or ``frozen``.
+        weights: ``random``, ``pretrained`` (downloads what torchvision or timm publish) or a file.
+    """
+
+    name: str = "resnet10"
+    width: int = 32
+    norm: Literal["batch", "group", "frozen"] = "batch"
+    weights: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.norm == "frozen" and self.weights == "random":
+            raise ConfigError("norm 'frozen' has no statistics to freeze in random weights; use batch or group")
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """Head, anchors and post-processing; see :func:`nasneck.detector.build_detector`.
+
+    Args:
+        kind: ``retinanet``, ``fcos`` or ``fcos_light``.
+        size_factor: Size of the objects that a level is responsible for, 1 as published.
+        score_threshold: Detections below are dropped.
+        nms_threshold: IoU; the detector's own (0.5 RetinaNet, 0.6 FCOS) by default.
+        detections: Most detections per image; also AP's.
+        candidates: Kept per level before non-maximum suppression.
+    """
+
+    kind: Literal["retinanet", "fcos", "fcos_light"] = "fcos_light"
+    size_factor: float = 0.5
+    score_threshold: float = 0.05
+    nms_threshold: float | None = None
+    detections: int = 100
+    candidates: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One training run.
+
+    Args:
+        steps: Optimiser steps.
+        batch_size: Images per step.
+        optimizer: ``adamw`` or ``sgd``.
+        learning_rate: Its peak.
+        momentum: Of SGD; AdamW keeps betas of 0.9 and 0.999.
+        weight_decay: AdamW's is decoupled; neither touches biases and norms.
+        schedule: After the warm-up: ``cosine`` to zero, ``step`` (times 0.1 at each of ``drops``) or
+            ``constant``.
+        warmup: Share of the steps in which the rate rises linearly from ``warmup_factor`` of its peak.
+        warmup_factor: See ``warmup``.
+        drops: Shares of the steps at which ``step`` lowers the rate.
+        clip_norm: Largest norm of all gradients together; 0 clips nothing.
+    """
+
+    steps: int = 150
+    batch_size: int = 16
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 0.003
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.1
+    warmup_factor: float = 0.1
+    drops: tuple[float, ...] = ()
+    clip_norm: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)} must be at least 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate {self.learning_rate} must be above 0")
+        for name in ("warmup", "warmup_factor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in 0..1")
+        if any(not 0 < drop < 1 for drop in self.drops):
+            raise ConfigError(f"drops {list(self.drops)} are shares of the steps, between 0 and 1")
+        if self.clip_norm < 0 or self.weight_decay < 0:
+            raise ConfigError("clip_norm and weight_decay must not be below 0")
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Random views of training images; see :class:`nasneck.data.augment.Augment`.
+
+    Args:
+        views: Views per image that the ``cached`` fidelity stores; ``scratch`` draws a new one each time.
+        seed: Of the stored views.
+        jitter: Smallest and largest scale relative to the letterboxed image.
+        flip: Probability of a horizontal flip.
+        colour: Brightness, contrast and saturation vary by this share.
+    """
+
+    views: int = 2
+    seed: int = 0
+    jitter: tuple[float, float] = (0.8, 1.2)
+    flip: float = 0.5
+    colour: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.views < 1:
+            raise ConfigError(f"views {self.views} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """How a candidate neck is scored.
+
+    Args:
+        fidelity: ``cached``: the backbone is trained once on the training split (with FPN as its neck), then
+            frozen; candidates train neck and head on stored features. ``scratch``: the backbone trains along
+            with every candidate, on images.
+        reward: ``ap`` on the split asked for, or ``loss``: minus the mean training loss of the last 20
+            steps, for which no AP is computed. The two are never on one scale.
+        canvas: Side of the square that images are letterboxed into, px.
+        backbone, detector, augment: See their classes.
+        train: Of a candidate.
+        backbone_train: Of the backbone, for ``cached``; steps = 0 is not allowed, but weights other than
+            ``random`` are taken as they are, without training.
+        store_dtype: Number format of stored features.
+        memory_limit_mb: Stored views and features that would take more MiB than this are refused.
+        workers: Processes that read and augment images for ``scratch``; 0 reads in the process itself.
+        amp: bfloat16 under autocast: ``auto`` where the device computes in it, ``on``, ``off``.
+        timeout_s: Longest evaluation of a candidate in seconds; 0 sets no limit.
+    """
+
+    fidelity: Literal["cached", "scratch"] = "cached"
+    reward: Literal["ap", "loss"] = "ap"
+    canvas: int = 128
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    backbone_train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=600))
+    store_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    memory_limit_mb: int = 4096
+    workers: int = 0
+    amp: Literal["auto", "on", "off"] = "auto"
+    timeout_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.canvas < 32:
+            raise ConfigError(f"canvas {self.canvas} px is too small; take at least 32")
+        if self.memory_limit_mb < 1 or self.workers < 0 or self.timeout_s < 0:
+            raise ConfigError("memory_limit_mb must be at least 1; workers and timeout_s not below 0")

@@ -1,0 +1,107 @@
+"""The training loop that every fidelity shares."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from nasneck.proxy.config import TrainConfig
+
+LAST = 20  # steps whose mean loss is reported
+_CHECK = 10  # steps between checks for a loss that is not finite; on a GPU each one waits for it
+
+
+class NotFinite(Exception):
+    """The loss became NaN or infinite."""
+
+
+class OutOfTime(Exception):
+    """The evaluation took longer than allowed."""
+
+
+def fit(
+    modules: Iterable[nn.Module],
+    losses_at: Callable[[int], dict[str, Tensor]],
+    config: TrainConfig,
+    *,
+    steps: int,
+    deadline: float = math.inf,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
+    """Train the parameters of ``modules`` that want gradients.
+
+    Args:
+        modules: Trained together.
+        losses_at: The losses of a step, by name; their sum is minimised.
+        config: Optimiser and schedule; ``config.steps`` is not read.
+        steps: Of this run; the schedule is stretched over them.
+        deadline: ``time.monotonic()`` at which to stop.
+        progress: Told (done, total) now and then.
+
+    Returns:
+        The mean loss of the last 20 steps.
+
+    Raises:
+        NotFinite: found within 10 steps.
+        OutOfTime: past the deadline.
+    """
+    groups = _groups(modules, config)
+    parameters = [p for group in groups for p in group["params"]]
+    optimizer = _optimizer(groups, config)
+    recent: list[Tensor] = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate(step, steps, config)
+        loss = torch.stack(list(losses_at(step).values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimizer.step()
+        recent = [*recent[-LAST + 1 :], loss.detach()]
+        if (step + 1) % _CHECK == 0 or step + 1 == steps:
+            _check(recent, step + 1)
+            progress(step + 1, steps)
+        if time.monotonic() > deadline:
+            raise OutOfTime(f"stopped after {step + 1} of {steps} steps")
+    return float(torch.stack(recent).mean())
+
+
+def rate(step: int, steps: int, config: TrainConfig) -> float:
+    """Learning rate of a step as a share of its peak."""
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return config.warmup_factor + (1 - config.warmup_factor) * step / warmup
+    if config.schedule == "cosine":
+        return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+    if config.schedule == "step":
+        return 0.1 ** sum(step >= drop * steps for drop in config.drops)
+    return 1.0
+
+
+def _check(recent: list[Tensor], step: int) -> None:
+    losses = torch.stack(recent[-_CHECK:]).tolist()
+    for number, loss in enumerate(losses, start=step - len(losses) + 1):
+        if not math.isfinite(loss):
+            raise NotFinite(f"loss {loss} at step {number}")
+
+
+def _groups(modules: Iterable[nn.Module], config: TrainConfig) -> list[dict]:
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    weights = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]  # biases, norms, fusion weights: decay would do harm
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _optimizer(groups: list[dict], config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -1,0 +1,153 @@
+"""Images on canvases: views of training images, letterboxed images for AP, and the order of batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nasneck.data.augment import augmented_view, letterbox
+from nasneck.data.coco import CocoSplit
+from nasneck.device import one_thread
+from nasneck.proxy.config import AugmentConfig
+
+Progress = Callable[[str, int, int], None]
+Target = dict[str, Tensor]
+Batch = tuple[Tensor, list[Target]]
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canvases:
+    """Images (M, 3, S, S) uint8 and the target of each: ``boxes`` (N, 4) XYXY px, ``labels`` (N,)."""
+
+    images: Tensor
+    targets: list[Target]
+
+
+class Views(Dataset[tuple[Tensor, Target]]):
+    """Augmented views of a split, addressed by (view, image index); equal addresses give equal views."""
+
+    def __init__(self, split: CocoSplit, *, canvas: int, augment: AugmentConfig, seed: int) -> None:
+        self.split = split
+        self.canvas = canvas
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Target]:
+        view, index = address
+        image, target = self.split[index]
+        text = f"{self.seed}:{view}:{target['image_id']}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+        options = self.augment
+        image, target = augmented_view(
+            image,
+            target,
+            canvas=self.canvas,
+            seed=seed,
+            jitter=options.jitter,
+            flip=options.flip,
+            colour=options.colour,
+        )
+        return _plain(image, target)
+
+
+def stored_views(
+    split: CocoSplit, *, canvas: int, augment: AugmentConfig, progress: Progress = no_progress
+) -> Canvases:
+    """All views of all images; view v of image i is at ``v * len(split) + i``."""
+    views = Views(split, canvas=canvas, augment=augment, seed=augment.seed)
+    addresses = [(view, index) for view in range(augment.views) for index in range(len(split))]
+    return _collect((views[a] for a in addresses), len(addresses), canvas, f"views of {split.name}", progress)
+
+
+def letterboxed(split: CocoSplit, *, canvas: int, progress: Progress = no_progress) -> Canvases:
+    """The images of a split as AP sees them."""
+    return _collect(_letterboxed(split, canvas), len(split), canvas, f"images of {split.name}", progress)
+
+
+def letterboxed_batches(split: CocoSplit, *, canvas: int, batch_size: int) -> Iterator[Batch]:
+    """The images of a split in batches, in order, without keeping them."""
+    batch: list[tuple[Tensor, Target]] = []
+    for item in _letterboxed(split, canvas):
+        batch.append(item)
+        if len(batch) == batch_size:
+            yield _stack(batch)
+            batch = []
+    if batch:
+        yield _stack(batch)
+
+
+def batch_order(images: int, *, batch_size: int, steps: int, seed: int) -> list[list[tuple[int, int]]]:
+    """Addresses (epoch, image index) of the batches of a run, without repeats within an epoch.
+
+    A function of its arguments alone: all candidates of one seed see the same images in the same order. A
+    longer run begins with the batches of a shorter one. Batches go on over the end of an epoch, so that all
+    of them are full.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    addresses: list[tuple[int, int]] = []
+    epoch = 0
+    while len(addresses) < steps * batch_size:
+        addresses += [(epoch, index) for index in torch.randperm(images, generator=draw).tolist()]
+        epoch += 1
+    return [addresses[step * batch_size : (step + 1) * batch_size] for step in range(steps)]
+
+
+def loaded_batches(
+    views: Views, order: Sequence[list[tuple[int, int]]], *, workers: int
+) -> Generator[Batch, None, None]:
+    """The batches of ``order``, read and augmented by ``workers`` processes (0: by this one)."""
+    # The dataset draws from the address, so neither the number of workers nor torch's seed matters; a
+    # generator of its own keeps DataLoader from drawing a base seed from the global one.
+    loader: Any = DataLoader(
+        views,
+        batch_sampler=list(order),  # type: ignore[arg-type]  # addresses are pairs, not ints
+        collate_fn=_stack,
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(0),
+    )
+    yield from loader
+
+
+def _letterboxed(split: CocoSplit, canvas: int) -> Iterator[tuple[Tensor, Target]]:
+    for index in range(len(split)):
+        image, target = split[index]
+        image, target, _ = letterbox(image, target, (canvas, canvas))
+        yield _plain(image, target)
+
+
+def _plain(image: Tensor, target: dict[str, Any]) -> tuple[Tensor, Target]:
+    # The subclasses of tv_tensors cost time in every later operation and are of no more use.
+    boxes = target["boxes"].as_subclass(Tensor)
+    return image.as_subclass(Tensor), {"boxes": boxes, "labels": target["labels"].as_subclass(Tensor)}
+
+
+def _stack(batch: Sequence[tuple[Tensor, Target]]) -> Batch:
+    return torch.stack([image for image, _ in batch]), [target for _, target in batch]
+
+
+def _collect(
+    items: Iterator[tuple[Tensor, Target]], total: int, canvas: int, what: str, progress: Progress
+) -> Canvases:
+    images = torch.empty((total, 3, canvas, canvas), dtype=torch.uint8)
+    targets: list[Target] = []
+    with one_thread():
+        for number, (image, target) in enumerate(items):
+            images[number] = image
+            targets.append(target)
+            if number % 50 == 0:
+                progress(what, number, total)
+    progress(what, total, total)
+    return Canvases(images, targets)
