@@ -197,9 +197,11 @@ def _set(table: dict[str, Any], change: str) -> None:
         value = text.strip()
     *parents, key = name.strip().split(".")
     if name.strip() in ("proxy.steps", "proxy.train.steps"):
-        proxy = table.get("proxy", {})  # the last one given wins, whichever of the two names it goes by
-        proxy.pop("steps", None)
-        proxy.get("train", {}).pop("steps", None)
+        # The last one given wins, whichever of the two names it goes by.
+        proxy = table.get("proxy")
+        for place in (proxy, proxy.get("train") if isinstance(proxy, dict) else None):
+            if isinstance(place, dict):
+                place.pop("steps", None)
     at = table
     for parent in parents:
         at = at.setdefault(parent, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def version() -> str:
 
 def command() -> str:
     """The command line of this process, without the paths of interpreter and home."""
+    home = f"{Path.home()}{os.sep}"
+    args = [arg.replace(home, "~/") if len(home) > 2 else arg for arg in sys.argv[1:]]
     name = Path(sys.argv[0]).name
-    home = str(Path.home())
-    words = (shlex.quote(word.replace(home, "~")) for word in sys.argv[1:])
-    return " ".join(["nasneck" if name == "__main__.py" else name, *words])
+    return shlex.join(["nasneck" if name == "__main__.py" else name, *args])

@@ -18,9 +18,7 @@ from typing import Any
 from nasneck.errors import ConfigError, GraphError, StudyError
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
-from nasneck.search import build_space, study_experiment
 from nasneck.settings import did_you_mean
-from nasneck.study import Study
 
 LevelRange = tuple[int, int]
 
@@ -70,6 +68,10 @@ def resolve(
 
 
 def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
+    # Here, because showing a fixed neck should not wait for torch.
+    from nasneck.search import build_space, study_experiment
+    from nasneck.study import Study
+
     with Study.read(folder) as study:
         if number:
             if not number.isdigit():

@@ -100,9 +100,7 @@ def test_needs_torch_alone(tmp_path: Path) -> None:
         "outs = neck(tuple(torch.zeros(1, c, s, s) for c, s in ((8, 16), (12, 8), (16, 4))))\n"
         "print(type(outs).__name__, [tuple(o.shape) for o in outs])\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("tuple [(1, 8, 16, 16), (1, 8, 8, 8)")
 

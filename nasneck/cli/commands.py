@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,6 +138,9 @@ def search(
     if result.summary.interrupted:
         print(f"go on with: {shlex.join([*command, '--resume'])}")
         return 130
+    if best is None:
+        print(f"no candidate could be measured; {out / 'trials.csv'} says why", file=sys.stderr)
+        return 1
     folders = shlex.quote(str(out)), shlex.quote(str(out / "compare"))
     print(f"compare it: nasneck compare {folders[0]} fpn panet bifpn nas_fpn --out {folders[1]}")
     return 0

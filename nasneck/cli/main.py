@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``nasneck --help`` does no
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -42,6 +43,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(args: list[str] | None) -> int:
+    sys.path.append(str(Path.cwd()))  # for search spaces that are functions of the user's
     try:
         result: Any = app(args, standalone_mode=False)
     except NasneckError as error:

@@ -24,7 +24,7 @@ class NeckConfig:
 
     inputs: tuple[int, int] = (3, 5)
     levels: tuple[int, int] = (3, 7)
-    channels: int = 64
+    channels: int = 48
     norm: Literal["batch", "group", "frozen"] = "batch"
     norm_momentum: float | None = 0.1
 
@@ -97,7 +97,7 @@ class TrainConfig:
         clip_norm: Largest norm of all gradients together; 0 clips nothing.
     """
 
-    steps: int = 150
+    steps: int = 100
     batch_size: int = 16
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 0.003
@@ -176,7 +176,7 @@ class ProxyConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    backbone_train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=600))
+    backbone_train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500))
     store_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     memory_limit_mb: int = 4096
     workers: int = 0

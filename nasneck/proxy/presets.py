@@ -20,7 +20,8 @@ from nasneck.settings import build, did_you_mean
 QUICK = ProxyConfig()
 """A few seconds per candidate on a CPU: 128 px, a ResNet-10 of width 32, features cached, a light FCOS head.
 
-The default of every field of :class:`ProxyConfig`. Meant for a neck of 48 to 64 channels.
+The default of every field of :class:`ProxyConfig`, meant for a neck of 48 channels. Chosen on 960 generated images
+of 128 px, where FPN reaches a test AP of about 0.24 in 5 s on one core, after a minute for the backbone.
 """
 
 _STEPS_PER_EPOCH = 1733  # 110,895 images in batches of 64
@@ -79,7 +80,7 @@ Where it differs from google/vertex-ai-nas:tf1/configs/nasfpn_search_tpu.yaml an
 PRESETS: dict[str, ProxyConfig] = {"quick": QUICK, "nas_fpn": NAS_FPN}
 
 NECK_PRESETS: dict[str, NeckConfig] = {
-    "quick": NeckConfig(channels=64),
+    "quick": NeckConfig(channels=48),
     "nas_fpn": NeckConfig(channels=256, norm_momentum=None),  # 17,330 steps: the graph's own momentum
 }
 """The neck settings that go with each of :data:`PRESETS`."""

@@ -1,0 +1,75 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasneck.data.split import DetectionData
+from nasneck.proxy import AugmentConfig
+from nasneck.proxy.views import (
+    Views,
+    batch_order,
+    letterboxed,
+    letterboxed_batches,
+    loaded_batches,
+    stored_views,
+)
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 20), st.integers(0, 5))
+def test_batches_are_full_and_epochs_whole(images: int, batch: int, steps: int, seed: int) -> None:
+    order = batch_order(images, batch_size=batch, steps=steps, seed=seed)
+    assert [len(b) for b in order] == [batch] * steps
+    flat = [address for b in order for address in b]
+    assert [epoch for epoch, _ in flat] == [i // images for i in range(len(flat))]
+    for epoch in range(len(flat) // images):
+        assert sorted(i for e, i in flat if e == epoch) == list(range(images))
+    assert order == batch_order(images, batch_size=batch, steps=steps, seed=seed)
+    assert order == batch_order(images, batch_size=batch, steps=steps + 7, seed=seed)[:steps]
+
+
+def test_seeds_differ_and_the_global_generator_is_left_alone() -> None:
+    state = torch.get_rng_state()
+    assert batch_order(30, batch_size=8, steps=2, seed=0) != batch_order(30, batch_size=8, steps=2, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_stored_views_lie_view_by_view(shapes: DetectionData) -> None:
+    augment = AugmentConfig(views=2)
+    stored = stored_views(shapes.train, canvas=64, augment=augment)
+    assert stored.images.shape == (2 * len(shapes.train), 3, 64, 64)
+    assert stored.images.dtype == torch.uint8
+    views = Views(shapes.train, canvas=64, augment=augment, seed=augment.seed)
+    image, target = views[(1, 3)]
+    place = len(shapes.train) + 3
+    assert torch.equal(stored.images[place], image)
+    assert torch.equal(stored.targets[place]["boxes"], target["boxes"])
+    assert not torch.equal(stored.images[3], image)  # another view of the same image
+    assert type(stored.targets[0]["boxes"]) is torch.Tensor
+
+
+def test_progress_reaches_the_end(shapes: DetectionData) -> None:
+    seen: list[tuple[str, int, int]] = []
+    letterboxed(shapes.reward, canvas=64, progress=lambda *what: seen.append(what))
+    assert seen[0] == ("images of reward", 0, 10)
+    assert seen[-1] == ("images of reward", 10, 10)
+
+
+def test_letterboxed_batches_are_the_letterboxed_images(shapes: DetectionData) -> None:
+    whole = letterboxed(shapes.reward, canvas=64)
+    batches = list(letterboxed_batches(shapes.reward, canvas=64, batch_size=4))
+    assert [len(images) for images, _ in batches] == [4, 4, 2]
+    assert torch.equal(torch.cat([images for images, _ in batches]), whole.images)
+    boxes = [t["boxes"] for _, targets in batches for t in targets]
+    assert all(torch.equal(a, b["boxes"]) for a, b in zip(boxes, whole.targets, strict=True))
+
+
+def test_workers_do_not_change_the_batches(shapes: DetectionData) -> None:
+    views = Views(shapes.train, canvas=64, augment=AugmentConfig(), seed=3)
+    order = batch_order(len(views), batch_size=5, steps=3, seed=0)
+    state = torch.get_rng_state()
+    alone = list(loaded_batches(views, order, workers=0))
+    helped = list(loaded_batches(views, order, workers=1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(alone) == len(helped) == 3
+    for (a, ta), (b, tb) in zip(alone, helped, strict=True):
+        assert torch.equal(a, b)
+        assert all(torch.equal(x["boxes"], y["boxes"]) for x, y in zip(ta, tb, strict=True))
