@@ -6,11 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 
-.PHONY: quickstart test setup setup-dev lint clean
+.PHONY: help quickstart test setup setup-dev lint clean
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
 
 quickstart: setup
-	$(BIN)/nasneck search experiments/quickstart.toml --out $(RUN) $(if $(wildcard $(RUN)/study.sqlite),--resume)
-	$(BIN)/nasneck compare $(RUN) fpn panet bifpn nas_fpn --experiment experiments/quickstart.toml --out $(RUN)/compare
+	OMP_NUM_THREADS=1 $(BIN)/nasneck search experiments/quickstart.toml --out $(RUN) $(if $(wildcard $(RUN)/study.sqlite),--resume)
+	OMP_NUM_THREADS=1 $(BIN)/nasneck compare $(RUN) fpn panet bifpn nas_fpn --experiment experiments/quickstart.toml --out $(RUN)/compare
 	$(BIN)/nasneck export $(RUN) --in-channels 3:512,4:1024,5:2048 --channels 256 --out $(RUN)/neck.py
 	@echo
 	@echo "study     $(RUN)/study.sqlite"

@@ -15,6 +15,14 @@ NormKind = Literal["batch", "group", "frozen"]
 NORM_KINDS: tuple[NormKind, ...] = ("batch", "group", "frozen")
 
 
+def as_norm(name: str | None) -> NormKind:
+    """The norm called ``name``; batch norm where there is none."""
+    for kind in NORM_KINDS:
+        if kind == name:
+            return kind
+    return "batch"
+
+
 class FrozenBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that uses its stored statistics always and whose weights do not train.
 

@@ -22,7 +22,7 @@ from nasneck.graph import NeckGraph
 from nasneck.proxy import ProxyTask
 from nasneck.report import legend, markdown_table, summarize
 from nasneck.rows import write_csv
-from nasneck.search import Preparing, study_experiment
+from nasneck.search import Preparing, build_space, study_experiment
 from nasneck.study import Study
 from nasneck.targets import Target, resolve
 
@@ -56,7 +56,7 @@ def run_comparison(
         out: Folder of the comparison.
         experiment: File or shipped name; None takes that of the first run among ``names``.
         changes: Settings in place of the experiment's.
-        seeds: Trainings of each neck; None takes the experiment's.
+        seeds: Trainings of each neck, with seeds behind that of the search; None takes the experiment's.
         repeats: Of fixed necks that state none; None takes the search space's, so that all necks are as deep.
         split: ``test`` or ``reward``.
         on_event, on_prepare, on_warning: Told what happens.
@@ -67,10 +67,8 @@ def run_comparison(
     out = Path(out)
     studies = [folder for folder in (_study_folder(name) for name in names) if folder is not None]
     settings = _experiment(experiment, changes, studies)
-    shared = settings.space.options.get("repeats") if repeats is None else repeats
-    if shared is None and ":" not in settings.space.name:
-        from nasneck.search import build_space
-
+    shared = repeats
+    if shared is None:
         shared = getattr(build_space(settings.space, settings.neck), "repeats", None)
     targets = [
         resolve(
@@ -101,7 +99,8 @@ def run_comparison(
         task,
         graphs,
         out,
-        seeds=range(settings.seed, settings.seed + count),
+        # Not the search's own seed: with it the winner would show the very training that selected it.
+        seeds=range(settings.seed + 1, settings.seed + 1 + count),
         split=split,
         steps=settings.compare.steps,
         on_event=on_event,

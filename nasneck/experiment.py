@@ -159,6 +159,8 @@ def experiment_from_dict(table: Mapping[str, Any], *, where: str) -> Experiment:
     for key in table:
         if key not in known:
             raise ConfigError(f"{where}: unknown table or setting {key!r}{did_you_mean(key, known)}")
+    if isinstance(table.get("seed"), int) and not 0 <= table["seed"] < 2**31:
+        raise ConfigError(f"{where}: seed {table['seed']} must lie in 0..2147483647")
     if "data" not in table:
         raise ConfigError(f"{where}: [data] is missing; it says where the images are")
     for key, kind in (("seed", int), ("device", str), ("name", str)):

@@ -58,8 +58,8 @@ def neck_source(neck: Neck, *, comment: str = "") -> str:
 def _docstring(neck: Neck, comment: str) -> str:
     widths = ", ".join(f"C{level} {width}" for level, width in neck.in_channels.items())
     outputs = ", ".join(f"P{level} {width}" for level, width in neck.out_channels.items())
-    more = f"\n{comment.strip()}\n" if comment else ""
-    return f'''"""Neck {neck.graph.name!r}, written by nasneck. Needs torch alone.
+    more = f"\n{_plain(comment)}\n" if comment else ""
+    return f'''"""Neck {_plain(neck.graph.name)!r}, written by nasneck. Needs torch alone.
 
 Inputs: {widths} channels, finest first, as a list, tuple or ordered mapping.
 Outputs: {outputs} channels, in a container of the same kind.
@@ -68,6 +68,11 @@ Graph key: {neck.graph.key()}
     neck = Neck()
     neck.load_state_dict(torch.load("weights.pt", weights_only=True))
 """'''
+
+
+def _plain(text: str) -> str:
+    """``text`` without what could end or bend the docstring it goes into."""
+    return " ".join(text.split()).replace("\\", "/").replace('"', "'")
 
 
 _IMPORTS = """from __future__ import annotations

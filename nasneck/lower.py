@@ -57,7 +57,7 @@ _ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 # A module at a node's name would hide these.
-_RESERVED = frozenset(dir(fx.GraphModule)) | {"training", "self"}
+_RESERVED = frozenset(dir(fx.GraphModule)) | {"F", "torch", "nn", "operator"} | {"training", "self"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +213,18 @@ class Lowering:
             context = self._call(functional.global_mean, seen)
         else:
             edge = node.inputs[gating]
-            covered = all(isinstance(o, Resample) and o.mode == "auto" for o in edge.ops or ())
-            if self._optimize and covered:
-                # Nearest up and pooling down lose no cell, so the source has the same maximum.
-                seen = self._values[edge.source].node
+            if self._optimize and self._loses_no_cell(edge, node):
+                seen = self._values[edge.source].node  # its maximum is the same, and maps share it
             context = self._call(functional.global_max, seen)
         return self._call(functional.attend, maps[gating], maps[1 - gating], context)
+
+    def _loses_no_cell(self, edge: Edge, node: Node) -> bool:
+        """Whether all that happens on ``edge`` is nearest upsampling, or max pooling down."""
+        if not edge.ops:
+            return True
+        auto = len(edge.ops) == 1 and isinstance(edge.ops[0], Resample) and edge.ops[0].mode == "auto"
+        # Between maps of one level nearest may leave cells out, if a stride has made their sizes differ.
+        return auto and self.graph[edge.source].level != node.level
 
     def _weigh_pixels(self, op: PixelWeighted, node: Node, maps: list[Value], scope: _Scope) -> Value:
         parts = maps
@@ -392,5 +398,5 @@ def _check_widths(node: Node, maps: Sequence[Value], *, also: frozenset[int] | s
 
 
 def _check_name(name: str) -> None:
-    if name in _RESERVED or name.startswith("_"):
+    if name in _RESERVED or name.startswith(("_", "nasneck_")):
         raise CompileError(f"node {name!r}: torch modules use this name themselves; choose another")

@@ -15,7 +15,7 @@ from pathlib import Path
 def commit() -> str:
     """Commit of the checkout that the package runs from, with ``+`` if files differ; else its version."""
     here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
+    git = ["git", "-C", str(here.parent)]
     try:
         top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
         if Path(top.stdout.strip()).resolve() != here.parent:
@@ -34,7 +34,6 @@ def commit() -> str:
             capture_output=True,
             text=True,
             check=True,
-            cwd=here.parent,
         )
     except (OSError, subprocess.CalledProcessError):
         return version()

@@ -13,11 +13,12 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nasneck.data import DetectionData, load_data
 from nasneck.device import resolve_device
 from nasneck.draw import draw_svg
-from nasneck.errors import ConfigError, SpaceError, StudyError
+from nasneck.errors import ConfigError, NasneckError, SpaceError, StudyError
 from nasneck.experiment import FREE, Choice, Experiment, experiment_from_dict
 from nasneck.files import check_folder, write_atomically
 from nasneck.graph import NeckGraph
@@ -27,7 +28,7 @@ from nasneck.rows import trial_rows, write_csv
 from nasneck.runner.in_process import run
 from nasneck.runner.progress import Progress, Summary
 from nasneck.settings import did_you_mean
-from nasneck.space import SearchSpace, load_space
+from nasneck.space import MergingCellSpace, SearchSpace, load_space
 from nasneck.strategy import Strategy, make_strategy
 from nasneck.study import Study, resume
 from nasneck.trial import Trial
@@ -126,9 +127,14 @@ def build_space(choice: Choice, neck: NeckConfig) -> SearchSpace:
     """
     options = dict(choice.options)
     if ":" not in choice.name:
-        options = {"inputs": neck.inputs, "levels": neck.levels, **options}
+        options = {**_over_levels(choice.name, neck), **options}
     space = load_space(choice.name, **options)
-    graph = space.decode((0,) * len(space.decisions))
+    try:
+        graph = space.decode((0,) * len(space.decisions))
+    except NasneckError:
+        raise
+    except Exception as error:  # of a user's own space
+        raise SpaceError(f"space {choice.name!r} cannot be decoded: {type(error).__name__}: {error}") from None
     found = (graph.input_levels, graph.output_levels)
     wanted = tuple(tuple(range(first, last + 1)) for first, last in (neck.inputs, neck.levels))
     if found != wanted:
@@ -137,6 +143,17 @@ def build_space(choice: Choice, neck: NeckConfig) -> SearchSpace:
             f"{list(wanted[0])} and {list(wanted[1])}"
         )
     return space
+
+
+def _over_levels(name: str, neck: NeckConfig) -> dict[str, Any]:
+    """Options that move a space from a file to the levels of ``neck``, its intermediate cells along with it."""
+    options: dict[str, Any] = {"inputs": neck.inputs, "levels": neck.levels}
+    space = load_space(name)
+    if isinstance(space, MergingCellSpace) and space.levels != neck.levels:
+        shift, (low, high) = neck.levels[0] - space.levels[0], neck.levels
+        moved = (level + shift for level in space.intermediate_levels)
+        options["intermediate_levels"] = tuple(level for level in moved if low <= level <= high)
+    return options
 
 
 def study_experiment(study: Study) -> Experiment:

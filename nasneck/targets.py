@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from nasneck.errors import ConfigError, GraphError, StudyError
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
-from nasneck.settings import did_you_mean
+from nasneck.settings import convert, did_you_mean
 
 LevelRange = tuple[int, int]
 
@@ -31,11 +30,13 @@ class Target:
         name: How tables call it.
         graph: The graph.
         study: Folder of the study that it comes from, if any.
+        norm: What normalises in that study.
     """
 
     name: str
     graph: NeckGraph
     study: Path | None = None
+    norm: str | None = None
 
 
 def resolve(
@@ -88,7 +89,7 @@ def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
         chosen = replace(chosen, options={**chosen.options, "repeats": repeats})
     space = build_space(chosen, experiment.neck)
     label = f"{folder.name or folder.resolve().name}#{trial.number}"
-    return Target(label, space.decode(trial.choices), folder)
+    return Target(label, space.decode(trial.choices), folder, experiment.neck.norm)
 
 
 def _from_file(path: Path) -> Target:
@@ -108,15 +109,15 @@ def _fixed(text: str, inputs: LevelRange, levels: LevelRange, repeats: int | Non
     for option in options:
         if option not in known:
             raise ConfigError(f"{text!r}: unknown option {option!r} of {name}{did_you_mean(option, known)}")
-    if repeats is not None and "repeats" in known:
-        options = {"repeats": repeats, **options}
-    try:
-        return Target(text, NECKS[name](inputs, levels, **options))
-    except TypeError as error:
-        raise ConfigError(f"{text!r}: {error}") from None
+    hints = get_type_hints(NECKS[name])
+    options = {key: convert(hints[key], value, where=f"{text!r}: {key}") for key, value in options.items()}
+    if repeats is not None and "repeats" in known and "repeats" not in options:
+        options["repeats"] = repeats
+        text = f"{text}{',' if tail else ':'}repeats={repeats}"
+    return Target(text, NECKS[name](inputs, levels, **options))
 
 
-def _options(text: str, tail: str) -> Mapping[str, Any]:
+def _options(text: str, tail: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for part in filter(None, tail.split(",")):
         key, equals, value = part.partition("=")

@@ -91,14 +91,23 @@ def test_convolutions_of_the_heads() -> None:
 
 def test_the_fcos_head_equals_torchvisions_where_that_takes_the_width() -> None:
     backbone = build_backbone("resnet10", width=8)
-    neck = compile_neck(fpn(), backbone.channels, 64)
+    neck = compile_neck(fpn(), backbone.channels, 256)
     ours = build_detector("fcos", backbone, neck, num_classes=3).head
-    theirs = FCOSHead(64, 1, 3)
+    theirs = FCOSHead(256, 1, 3)
     theirs.load_state_dict(ours.state_dict())
-    maps = [torch.randn(2, 64, s, s).to(memory_format=torch.channels_last) for s in (8, 4, 2, 1)]
+    maps = [torch.randn(2, 256, s, s).to(memory_format=torch.channels_last) for s in (8, 4, 2, 1)]
     expected = theirs(maps)
     for name, value in ours(maps).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(8, 1), (48, 6), (64, 8), (100, 10), (256, 32)])
+def test_groups_of_the_head_have_about_eight_channels(channels: int, groups: int) -> None:
+    """With one channel a group, a 1x1 map would be normalised to a constant."""
+    backbone = build_backbone("resnet10", width=8)
+    head = build_detector("fcos_light", backbone, compile_neck(fpn(), backbone.channels, channels), num_classes=3).head
+    norms = [module for module in head.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert [norm.num_groups for norm in norms] == [groups, groups]
 
 
 class TestAnchors:

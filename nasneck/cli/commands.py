@@ -181,7 +181,7 @@ def compare(
         display.finish()
         display.table(result.rows)
     print(f"rows {result.csv}, table {result.markdown}")
-    return 0
+    return 0 if any(row["state"] == "ok" for row in result.rows) else 1
 
 
 def export(
@@ -189,7 +189,10 @@ def export(
     in_channels: Annotated[str, typer.Option(help="Widths of the backbone features, such as 3:512,4:1024,5:2048.")],
     out: Annotated[Path, typer.Option(help="Python file to write.")],
     channels: Annotated[int, typer.Option(help="Width of the neck.")] = 256,
-    norm: Annotated[Literal["batch", "group", "frozen"], typer.Option(help="What normalises.")] = "batch",
+    norm: Annotated[
+        Literal["batch", "group", "frozen"] | None,
+        typer.Option(help="What normalises; default: as in the study, or batch."),
+    ] = None,
     repeats: Annotated[int | None, typer.Option(help="Repeats, in place of the study's.")] = None,
     inputs: Inputs = "",
     levels: Levels = "3-7",
@@ -197,6 +200,7 @@ def export(
     """Write a neck as one Python file that needs torch alone."""
     import torch
 
+    from nasneck.cells import as_norm
     from nasneck.compile import compile_neck
     from nasneck.cost import count_parameters
     from nasneck.export import neck_source
@@ -207,7 +211,7 @@ def export(
     given = parse_range(inputs) if inputs else (min(widths), max(widths))
     target = resolve(neck, inputs=given, levels=parse_range(levels), repeats=repeats)
     with torch.device("meta"):  # only the structure is wanted
-        module = compile_neck(target.graph, widths, channels, norm=norm)
+        module = compile_neck(target.graph, widths, channels, norm=norm or as_norm(target.norm))
     if out.suffix != ".py":
         raise ConfigError(f"--out {out}: the name should end in .py")
     write_atomically(out, neck_source(module, comment=f"From {target.name}."))

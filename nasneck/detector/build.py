@@ -82,8 +82,8 @@ def build_detector(
         num_classes: K.
         size_factor: Scales the sizes of objects that a level is responsible for. At 1, RetinaNet's anchors
             on level l are 4 * 2**l px times 3 octave scales, and FCOS's level l takes boxes whose farthest
-            side is 4..8 * 2**l px from the point. Smaller for small canvases: with 0.25, 128 px use P3..P7.
-            The window of centre sampling stays 1.5 strides.
+            side is 4..8 * 2**l px from the point (about half the box). Smaller for small canvases: with 0.25,
+            level l takes distances of 1..2 strides. The window of centre sampling stays 1.5 strides.
         image_size: Shorter and longer side that images are resized to, px.
         score_threshold: Detections below are dropped.
         nms_threshold: IoU of non-maximum suppression; 0.5 for RetinaNet and 0.6 for FCOS by default.
@@ -137,8 +137,10 @@ def build_detector(
 
 
 def _fcos_head(channels: int, num_classes: int, *, convs: int) -> FCOSHead:
-    # torchvision's head has a fixed norm of 32 groups; put branches with ours in its place.
-    norm = functools.partial(HeadGroupNorm, math.gcd(32, channels))
+    # torchvision's head has a fixed norm of 32 groups, 8 channels each at its width of 256; narrower heads
+    # keep about 8 per group, for with one or two a 1x1 map would lose all it says.
+    groups = next(g for g in range(max(1, channels // 8), 0, -1) if channels % g == 0)
+    norm = functools.partial(HeadGroupNorm, groups)
     head = FCOSHead(32, 1, num_classes, num_convs=0)
     head.classification_head = FCOSClassificationHead(channels, 1, num_classes, convs, norm_layer=norm)
     head.regression_head = FCOSRegressionHead(channels, 1, convs, norm_layer=norm)

@@ -94,7 +94,9 @@ def build_candidate(
         GraphError, CompileError, ConfigError: a graph that does not fit the backbone or the head.
     """
     with seeded(seed):
-        module = compile_neck(graph, in_channels, neck.channels, norm=neck.norm, norm_momentum=neck.norm_momentum)
+        module = compile_neck(
+            graph, in_channels, neck.channels, norm=neck.norm, norm_momentum=neck.norm_momentum or None
+        )
     if config.canvas % max(1, module.size_divisor):
         raise ConfigError(f"canvas {config.canvas} px is not divisible by {module.size_divisor}, as this neck needs")
     options = config.detector

@@ -19,16 +19,18 @@ class NeckConfig:
         channels: Width of the neck, and with it of the head.
         norm: ``batch``, ``group`` or ``frozen``.
         norm_momentum: Share of a new batch in batch norm's running statistics. Published graphs carry
-            0.003 to 0.01, with which the statistics of a short training never arrive; null keeps theirs.
+            0.003 to 0.01, with which the statistics of a short training never arrive; 0 keeps theirs.
     """
 
     inputs: tuple[int, int] = (3, 5)
     levels: tuple[int, int] = (3, 7)
     channels: int = 48
     norm: Literal["batch", "group", "frozen"] = "batch"
-    norm_momentum: float | None = 0.1
+    norm_momentum: float = 0.1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.norm_momentum <= 1:
+            raise ConfigError(f"norm_momentum {self.norm_momentum} must lie in 0..1")
         for name, (first, last) in (("inputs", self.inputs), ("levels", self.levels)):
             if not 0 <= first <= last:
                 raise ConfigError(f"{name} {[first, last]} must be a first and a last level, such as [3, 5]")
@@ -77,6 +79,17 @@ class DetectorConfig:
     detections: int = 100
     candidates: int = 200
 
+    def __post_init__(self) -> None:
+        if not 0 < self.size_factor < math.inf:
+            raise ConfigError(f"size_factor {self.size_factor} must be above 0")
+        for name in ("detections", "candidates"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in ("score_threshold", "nms_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} {value} must lie in 0..1")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -97,7 +110,7 @@ class TrainConfig:
         clip_norm: Largest norm of all gradients together; 0 clips nothing.
     """
 
-    steps: int = 100
+    steps: int = 120
     batch_size: int = 16
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 0.003
@@ -122,6 +135,8 @@ class TrainConfig:
             raise ConfigError(f"drops {list(self.drops)} are shares of the steps, between 0 and 1")
         if self.clip_norm < 0 or self.weight_decay < 0:
             raise ConfigError("clip_norm and weight_decay must not be below 0")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum {self.momentum} must lie in 0..1, 1 left out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +160,12 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if self.views < 1:
             raise ConfigError(f"views {self.views} must be at least 1")
+        low, high = self.jitter
+        if not 0 < low <= high < math.inf:
+            raise ConfigError(f"jitter {[low, high]} is no range of scales, such as [0.8, 1.2]")
+        for name in ("flip", "colour"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in 0..1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,18 @@ from nasneck.trial import State
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+def reason(error: Exception) -> str:
+    """What ``error`` says, in one line."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    # A DataLoader's worker sends its whole traceback; the last line is what happened.
+    return lines[-1] if lines[0].startswith("Caught ") else lines[0]
+
+
 def failure(error: Exception) -> tuple[State, str]:
     """The state of a trial that ended with ``error``, and its reason."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+    text = reason(error)
     if isinstance(error, NotFinite):
         return State.NAN, text
     if isinstance(error, OutOfTime):

@@ -20,13 +20,13 @@ from nasneck.cost import count_macs, count_parameters, measure_latency
 from nasneck.data.coco import CocoSplit
 from nasneck.data.split import DetectionData
 from nasneck.device import describe_device, peak_memory_mb, reset_peak_memory, resolve_device, use_amp
-from nasneck.errors import ConfigError
+from nasneck.errors import ConfigError, DataError
 from nasneck.evaluate import coco_ap
 from nasneck.graph import NeckGraph
 from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.candidate import Candidate, build_candidate
 from nasneck.proxy.config import NeckConfig, ProxyConfig
-from nasneck.proxy.failure import failure
+from nasneck.proxy.failure import failure, reason
 from nasneck.proxy.scratch import ScratchTraining
 from nasneck.proxy.views import Progress, no_progress
 from nasneck.trial import Measurement, State
@@ -80,6 +80,10 @@ class ProxyTask:
         self.data = data
         self.device = resolve_device(device)
         self.amp = use_amp(config.amp, self.device)
+        if self.device.type == "cpu" and config.amp == "auto" and config.canvas <= 2 ** (neck.levels[1] - 1):
+            # torch's CPU kernel leaves parts of the weight gradient of a 3x3 stride 2 convolution on a 1x1 map
+            # unset in bfloat16 (seen on 2.15); FPN's last extra level is one when the level before it is 1x1.
+            self.amp = False
         self._fidelity: Fidelity = (
             CachedTraining(config, neck, data.train, store=Path(store), device=self.device, amp=self.amp)
             if config.fidelity == "cached"
@@ -126,6 +130,8 @@ class ProxyTask:
         known["device"] = describe_device(self.device)
         try:
             known |= self._measure(graph, seed=seed, images=images, steps=steps, start=start)
+        except DataError as error:
+            raise DataError(reason(error)) from None  # a broken image fails every candidate
         except Exception as error:
             state, text = failure(error)
             known |= {"state": state, "text": text}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasneck.errors import ConfigError, SpaceError
+from nasneck.errors import ConfigError, NasneckError, SpaceError
 from nasneck.resources import find_resource, resource_names
 from nasneck.settings import build, did_you_mean
 from nasneck.space.base import SearchSpace
@@ -71,14 +71,16 @@ def _from_function(name: str, overrides: Mapping[str, Any]) -> SearchSpace:
         raise SpaceError(f"search space {name!r}: not a file, and not 'module:function'")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise SpaceError(f"search space {name!r}: module {module_name!r} cannot be imported ({error})") from None
     except AttributeError:
         raise SpaceError(f"search space {name!r}: module {module_name!r} has no {function_name!r}") from None
     try:
         space = function(**overrides)
-    except TypeError as error:
-        raise SpaceError(f"search space {name!r}: {error}") from None
+    except NasneckError:
+        raise
+    except Exception as error:
+        raise SpaceError(f"search space {name!r}: {type(error).__name__}: {error}") from None
     if not isinstance(space, SearchSpace):
         raise SpaceError(f"search space {name!r} returned {type(space).__name__}, not a SearchSpace")
     return space

@@ -17,7 +17,7 @@ from nasneck.necks import NECKS, fpn, nas_fpn
 from nasneck.proxy import BackboneConfig, DetectorConfig, NeckConfig, ProxyConfig, ProxyTask, TrainConfig
 from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.views import Views, batch_order
-from nasneck.proxy.weights import state_digest
+from nasneck.proxy.weights import make_backbone, state_digest
 from nasneck.trial import Measurement, State
 
 from .conftest import NECK, TINY, MakeTask
@@ -329,6 +329,16 @@ class TestCacheKey:
             make_task(backbone_train=TrainConfig(steps=5, batch_size=4)).cache_key(fpn(), seed=0),
         ]
         assert len({key, *others}) == 1 + len(others)
+
+    @pytest.mark.parametrize("fidelity", ["cached", "scratch"])
+    def test_it_sees_what_is_in_a_file_of_weights(self, make_task: MakeTask, tmp_path: Path, fidelity: str) -> None:
+        path = tmp_path / "given.pt"
+        keys = set()
+        for seed in (0, 1):
+            torch.save(make_backbone(TINY.backbone, levels=(3, 5), seed=seed).state_dict(), path)
+            task = make_task(fidelity=fidelity, backbone=BackboneConfig(width=8, weights=str(path)))
+            keys.add(task.cache_key(fpn(), seed=0))
+        assert len(keys) == 2
 
     def test_it_names_the_device(self, task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
         key = task.cache_key(fpn(), seed=0)

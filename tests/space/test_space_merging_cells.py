@@ -133,6 +133,14 @@ def test_the_published_network_is_in_the_space(repeats, dialect):
     assert space.encode(graph) <= direct
 
 
+def test_what_choices_mean_is_frozen():
+    """Stored studies hold choices. Three numbers a cell: pair, level, op; the last cell has no level to choose."""
+    space = load_space("nas_fpn")
+    published = (5, 0, 1, 8, 0, 0, 5, 0, 0, 27, 0, 0, 35, 0, 1, 41, 1, 1, 54, 1)
+    assert space.choices(published_cells()) == published == space.encode(necks.nas_fpn(repeats=3))
+    assert space.cells(published) == published_cells()
+
+
 def test_encode_does_not_care_for_names():
     space = load_space("nas_fpn", repeats=1)
     graph = space.decode(space.sample(random.Random(3)))
