@@ -43,13 +43,28 @@ def section(path: Path) -> str:
     """Heading, table, legend and what the search saw, of one comparison."""
     name = path.stem.removesuffix("_compare")
     rows = pd.read_csv(path)
-    parts = [f"### {name}", markdown_table(summarize(rows)).strip(), legend(rows)]
+    parts = [f"### {name}", verdict(rows), markdown_table(summarize(rows)).strip(), legend(rows)]
     trials, reward = RESULTS / f"{name}_trials.csv", RESULTS / f"{name}_reward.csv"
     if trials.exists():
         parts.append(spread(pd.read_csv(trials), pd.read_csv(reward) if reward.exists() else None))
     commits = ", ".join(sorted(set(rows["commit"])))
     parts.append(f"Commit {commits}: `{rows['command'].iloc[0]}`")
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def verdict(rows: pd.DataFrame) -> str:
+    """Whether the first neck, the searched one, is ahead of the best of the others by more than the seeds' spread."""
+    summary = summarize(rows)
+    found, others = summary.iloc[0], summary.iloc[1:]
+    best = others.loc[others["ap"].idxmax()]
+    ahead = float(found["ap"] - best["ap"])
+    # Standard error of a difference of two means.
+    error = float((found["ap_sd"] ** 2 / found["seeds"] + best["ap_sd"] ** 2 / best["seeds"]) ** 0.5)
+    said = "more than twice" if abs(ahead) > 2 * error else "less than twice"
+    return (
+        f"The best found, {found['neck']}, is {100 * ahead:+.1f} AP from the best fixed neck, {best['neck']}; that is "
+        f"{said} the standard error of the difference ({100 * error:.1f})."
+    )
 
 
 def spread(trials: pd.DataFrame, reward: pd.DataFrame | None) -> str:

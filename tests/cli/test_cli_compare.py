@@ -124,6 +124,6 @@ def test_a_failing_neck_is_a_row(cli: Cli, experiment: str) -> None:
     frame = pd.read_csv(cli.cwd / "c/compare.csv").set_index("neck")
     assert frame["state"].to_dict() == {"fpn": "ok", "bifpn:repeats=1": "error"}
     assert "batch norm cannot train on one 1x1 map" in frame["text"]["bifpn:repeats=1"]
-    assert re.search(r"^bifpn \(1 failed\) +- ", out, re.MULTILINE)
+    assert re.search(r"^bifpn:repeats=1 \(1 failed\) +- ", out, re.MULTILINE)
     assert "2 training steps each" in out
     assert len(measurements(cli.cwd / "c")) == 1, "failures are tried again"
