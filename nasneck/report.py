@@ -51,8 +51,8 @@ def table_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
                 f"{line['neck']}{failed}",
                 f"{_percent(line['ap'])}{spread}",
                 *(_percent(line[name]) for name in ("ap50", "ap_small", "ap_medium", "ap_large")),
-                _scaled(line["parameters"], 1e6, "M"),
-                _scaled(line["macs"], 1e9, "G"),
+                _count(line["parameters"]),
+                _count(line["macs"]),
                 "-" if pd.isna(line["latency_ms"]) else f"{line['latency_ms']:.1f} ms",
             )
         )
@@ -117,5 +117,11 @@ def _percent(value: float) -> str:
     return "-" if pd.isna(value) else f"{100 * value:.1f}"
 
 
-def _scaled(value: float, unit: float, name: str) -> str:
-    return "-" if pd.isna(value) else f"{value / unit:.2f} {name}"
+def _count(value: float) -> str:
+    """Three digits with a unit: 460 k, 29.9 M, 1.23 G."""
+    if pd.isna(value):
+        return "-"
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f}"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nasneck.report import COLUMNS, legend, markdown_table, spread_sentence, summarize, table_rows
+from nasneck.report import COLUMNS, _count, legend, markdown_table, spread_sentence, summarize, table_rows
 from nasneck.rows import measurement_row, trial_rows, write_csv
 from nasneck.trial import Measurement, State, Trial
 
@@ -75,8 +75,8 @@ def test_markdown_by_hand() -> None:
     assert markdown_table(summarize(ROWS)).splitlines() == [
         "| neck | AP | AP50 | AP_S | AP_M | AP_L | params | MACs | latency |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-        "| fpn | 23.0 ± 3.0 | 46.0 | 11.5 | 20.0 | 30.0 | 1.23 M | 2.50 G | 5.0 ms |",
-        "| bifpn (2 failed) | 30.0 | 60.0 | 10.0 | 20.0 | - | 1.23 M | 2.50 G | 4.0 ms |",
+        "| fpn | 23.0 ± 3.0 | 46.0 | 11.5 | 20.0 | 30.0 | 1.23 M | 2.5 G | 5.0 ms |",
+        "| bifpn (2 failed) | 30.0 | 60.0 | 10.0 | 20.0 | - | 1.23 M | 2.5 G | 4.0 ms |",
         "| ours (3 failed) | - | - | - | - | - | - | - | - |",
     ]
     assert all(len(cells) == len(COLUMNS) for cells in table_rows(summarize(ROWS)))
@@ -144,3 +144,11 @@ def test_spread_without_repeats() -> None:
     assert spread_sentence([0.1, 0.2, 0.3], {"a": [0.1]}) == (
         "standard deviation of the reward between 3 candidates: 10.00 AP"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (460_272, "460 k"), (999_600, "1 M"), (29_858_048, "29.9 M"), (4.99e10, "49.9 G")],
+)
+def test_counts_have_three_digits_and_a_unit(number: float, text: str) -> None:
+    assert _count(number) == text
