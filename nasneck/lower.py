@@ -41,9 +41,9 @@ from nasneck.graph import (
     Sum,
 )
 from nasneck.graph.fusion import gate_index
-from nasneck.graph.liveness import read_nodes
 from nasneck.graph.ops import Init
 from nasneck.graph.width import Width, resolve_width
+from nasneck.plan import distances_down, live_nodes, octaves_between
 from nasneck.trace import NeckTracer
 
 _ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
@@ -57,7 +57,7 @@ _ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 # A module at a node's name would hide these.
-_RESERVED = frozenset(dir(fx.GraphModule)) | {"F", "torch", "nn", "operator"} | {"training", "self"}
+_RESERVED = frozenset(dir(fx.GraphModule)) | {"F"} | {"training", "self"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Lowering:
         """Emit everything that the nodes ``names`` need, and return their values."""
         names = list(names)
         nodes, self._sizes = live_nodes(self.graph, names)
-        self._down = _distances_down(self.graph, nodes)
+        self._down = distances_down(self.graph, nodes)
         for level, name in self.graph.input_names.items():
             _check_name(name)
             self._values[name] = Value(self.code.placeholder(name), self._in_channels[level])
@@ -159,13 +159,13 @@ class Lowering:
 
     def _resample(self, op: Resample, x: fx.Node, at: int | None, node: Node, steps: set[int]) -> fx.Node:
         if op.to is None:
-            return self._call(functional.halve, x, _octaves(at, node.level))
+            return self._call(functional.halve, x, octaves_between(at, node.level))
         like = self._values[self._sizes[node.name, op.to]].node
         if op.mode == "bilinear":
             return self._call(functional.resize, x, like, "bilinear", op.align_corners)
         if op.mode == "nearest":
             return self._call(functional.resize, x, like, "nearest")
-        octaves = _octaves(at, self.graph[op.to].level)
+        octaves = octaves_between(at, self.graph[op.to].level)
         if octaves < 0:
             return self._call(functional.upsample, x, like)
         if octaves == 0:
@@ -345,49 +345,6 @@ class Lowering:
         if path not in self.weights:
             self.weights[path] = nn.Parameter(torch.ones(size))
         return self.code.get_attr(path)
-
-
-def live_nodes(graph: NeckGraph, names: Iterable[str]) -> tuple[list[Node], dict[tuple[str, str], str]]:
-    """Nodes that the nodes ``names`` need, in computable order, and where sizes are taken from.
-
-    The second value says, for every reader and name in a ``Resample.to``, whose size to take: a node that is
-    only wanted for its size is replaced by one of its level that is there anyway, if there is one.
-    """
-    wanted = read_nodes(graph, names)
-    sizes: dict[tuple[str, str], str] = {}
-    there = [node for node in graph.nodes if isinstance(node.op, Input)]
-    for node in graph.nodes:
-        if node.name not in wanted or isinstance(node.op, Input):
-            continue
-        for op in (op for edge in node.inputs for op in edge.ops or ()):
-            if isinstance(op, Resample) and op.to is not None:
-                like = [known.name for known in there if known.level == graph[op.to].level]
-                sizes[node.name, op.to] = op.to if op.to in wanted or not like else like[0]
-        there.append(node)
-    only_sized = set(sizes.values()) - wanted
-    if only_sized:  # nothing else tells their size, so they are computed for it
-        nodes, more = live_nodes(graph, [*names, *only_sized])
-        return nodes, sizes | more
-    return [node for node in graph.nodes if node.name in wanted or isinstance(node.op, Input)], sizes
-
-
-def _distances_down(graph: NeckGraph, nodes: Iterable[Node]) -> dict[str, set[int]]:
-    """For every node, by how many octaves its readers pool it before they do anything else to it."""
-    found: dict[str, set[int]] = {}
-    for node in nodes:
-        for edge in node.inputs:
-            first = edge.ops[0] if edge.ops else None
-            if isinstance(first, Resample) and first.mode == "auto":
-                to = node.level if first.to is None else graph[first.to].level
-                octaves = _octaves(graph[edge.source].level, to)
-                if octaves > 0:
-                    found.setdefault(edge.source, set()).add(octaves)
-    return found
-
-
-def _octaves(fine: int | None, coarse: int | None) -> int:
-    assert fine is not None and coarse is not None  # the graph has checked that both are levels
-    return coarse - fine
 
 
 def _check_widths(node: Node, maps: Sequence[Value], *, also: frozenset[int] | set[int] = frozenset()) -> None:

@@ -85,7 +85,7 @@ def search(
     for note in data.notes:
         on_warning(note)
     task = ProxyTask(experiment.proxy, experiment.neck, data, store=out / "store", device=experiment.device)
-    with _open_study(experiment, data, out, resume_study) as study:
+    with _open_study(experiment, data, task, out, resume_study) as study:
         try:
             task.prepare(on_prepare)
         except Exception:
@@ -159,12 +159,15 @@ def _over_levels(name: str, neck: NeckConfig) -> dict[str, Any]:
 def study_experiment(study: Study) -> Experiment:
     """The experiment that a study was made with."""
     table = study.experiment
-    table.pop("data_digest", None)
+    for key in ("data_digest", "computed"):
+        table.pop(key, None)
     return experiment_from_dict(table, where=str(study.folder))
 
 
-def _open_study(experiment: Experiment, data: DetectionData, out: Path, resume_study: bool) -> Study:
-    table = {**experiment.to_dict(), "data_digest": data.digest}
+def _open_study(experiment: Experiment, data: DetectionData, task: ProxyTask, out: Path, resume_study: bool) -> Study:
+    # A GPU and a CPU, or two number formats, would put rewards of different origin into one ranking.
+    computed = {"device": task.device.type, "bfloat16": task.amp}
+    table = {**experiment.to_dict(), "data_digest": data.digest, "computed": computed}
     if resume_study:
         return Study.open(out, experiment=table, free=FREE)
     return Study.create(out, experiment=table, seed=experiment.seed)

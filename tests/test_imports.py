@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("settings", "decision", "device", "files", "evaluate"),
     ("trial", "graph", "data", "backbone"),
     ("necks", "draw", "detector", "strategy", "rows", "cells"),
-    ("space", "study", "trace", "neck"),
+    ("space", "study", "trace", "neck", "plan"),
     ("lower",),
     ("compile", "cost", "export", "runner"),
     ("proxy",),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nasneck import NeckGraph, SearchSpace, load_space
 from nasneck.errors import ConfigError, DeviceError, NasneckError, SpaceError, StudyError
@@ -27,6 +28,7 @@ class FakeTask:
     """Rewards a graph by its key."""
 
     fails: Exception | None = None
+    bfloat16 = False
     measures: Callable[[NeckGraph, int], Measurement] = staticmethod(
         lambda graph, seed: Measurement(State.OK, reward=reward(graph, seed), seed=seed, seconds=0.0)
     )
@@ -34,6 +36,7 @@ class FakeTask:
     def __init__(self, config: Any, neck: Any, data: Any, *, store: Path, device: Any) -> None:
         assert store.name == "store" and len(data.train) == 6 and device == "auto"
         self.prepared = False
+        self.device, self.amp = torch.device("cpu"), self.bfloat16
 
     def prepare(self, progress: Callable[[str, int, int], object]) -> None:
         if self.fails is not None:
@@ -194,6 +197,13 @@ def test_folders() -> None:
     search(make(), "q")
     with pytest.raises(StudyError, match="q: already holds a study; go on with it"):
         search(make(), "q")
+
+
+def test_rewards_of_another_origin_are_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    search(make(), "q")
+    monkeypatch.setattr(FakeTask, "bfloat16", True)
+    with pytest.raises(StudyError, match="another experiment: computed.bfloat16 was false, is true"):
+        search(make(), "q", resume_study=True)
 
 
 # -- spaces ------------------------------------------------------------------------------------------------

@@ -318,7 +318,7 @@ def _check_aux(aux: Iterable[str], table: Mapping[str, Node]) -> tuple[str, ...]
         raise GraphError(f"aux={aux!r}: a tuple of names is wanted, not one string")
     names = tuple(aux)
     for name in names:
-        if name not in table:
+        if not isinstance(name, str) or name not in table:
             raise GraphError(f"auxiliary output {name!r} does not exist (known: {', '.join(table)})")
     return names
 

@@ -81,8 +81,8 @@ class Node:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise GraphError(f"node name {name!r} is not a Python identifier")
         where = f"node {name!r}"
-        if level is not None and (type(level) is not int or level < 0):
-            raise GraphError(f"{where}: level {level!r} is not a whole number of octaves from 0 up")
+        if level is not None and (type(level) is not int or not 0 <= level <= 20):
+            raise GraphError(f"{where}: level {level!r} is not a whole number of octaves from 0 to 20")
         if isinstance(inputs, str):
             raise GraphError(f"{where}: inputs must be a tuple of edges or names, not one string")
         check_width(width)

@@ -43,6 +43,8 @@ def loads(text: str, *, where: str = "graph") -> NeckGraph:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise GraphError(f"{where}: not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from None
+    except RecursionError:
+        raise GraphError(f"{where}: not a neck graph (brackets within brackets without end)") from None
     if not isinstance(data, Mapping) or "schema" not in data:
         raise GraphError(f"{where}: not a neck graph; a JSON object with schema {SCHEMA!r} is wanted")
     if data["schema"] != SCHEMA:
@@ -133,7 +135,7 @@ def _outputs(data: Any) -> dict[int, str]:
         raise GraphError(f"outputs: {data!r} is not an object from level to node name")
     outputs: dict[int, str] = {}
     for level, name in data.items():
-        if not re.fullmatch(r"[0-9]+", level) or not isinstance(name, str):
+        if not re.fullmatch(r"[0-9]{1,2}", level) or not isinstance(name, str):
             raise GraphError(f"outputs: {level!r}: {name!r} is not a level and a node name")
         outputs[int(level)] = name
     return outputs

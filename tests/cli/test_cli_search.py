@@ -186,7 +186,7 @@ def test_interrupt(cli: Cli, experiment: str, unbroken: list[object]) -> None:
 
 def test_interrupt_before_the_first_trial(cli: Cli, experiment: str) -> None:
     running = cli.start("search", experiment, "--out", "q", "--set", "proxy.backbone_train.steps=100000")
-    running.until(lambda: "views of train: 100 %" in running.out.read_text())
+    running.until(lambda: running.out.exists() and "views of train: 100 %" in running.out.read_text())
     running.send(signal.SIGINT)
     ended = running.wait()
     assert (ended.code, ended.err) == (130, "")

@@ -109,3 +109,21 @@ def test_foreign_and_broken_texts(text, message):
         NeckGraph.from_json(text, where="neck.json")
     assert str(caught.value).startswith("neck.json: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"aux": [[1]]}, r"auxiliary output \[1\] does not exist"),
+        ({"outputs": {"9" * 5000: "p3"}}, "is not a level and a node name"),
+    ],
+)
+def test_values_of_the_wrong_kind_have_no_traceback(change, message):
+    data = json.loads(necks.fpn().to_json()) | change
+    with pytest.raises(GraphError, match=message):
+        NeckGraph.from_json(json.dumps(data))
+
+
+def test_brackets_without_end_are_refused():
+    with pytest.raises(GraphError, match=r"f\.json: not"):
+        NeckGraph.from_json("[" * 100_000, where="f.json")
