@@ -202,7 +202,7 @@ def test_folders() -> None:
 def test_rewards_of_another_origin_are_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
     search(make(), "q")
     monkeypatch.setattr(FakeTask, "bfloat16", True)
-    with pytest.raises(StudyError, match="another experiment: computed.bfloat16 was false, is true"):
+    with pytest.raises(StudyError, match=r"another experiment: computed\.bfloat16 was false, is true"):
         search(make(), "q", resume_study=True)
 
 
