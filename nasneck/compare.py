@@ -16,6 +16,7 @@ from typing import Any
 from nasneck.errors import ConfigError
 from nasneck.files import append_line
 from nasneck.graph import NeckGraph
+from nasneck.provenance import command, commit
 from nasneck.proxy import ProxyTask
 from nasneck.rows import measurement_row
 from nasneck.study.lock import FolderLock
@@ -73,7 +74,7 @@ def compare(
     lock = FolderLock(out)
     try:
         task.prepare()
-        known = _read(out / FILE_NAME)
+        known, made = _read(out / FILE_NAME)
         plan = [(name, seed) for seed in seeds for name in graphs]
         rows: dict[tuple[str, int], dict[str, Any]] = {}
         for i, (name, seed) in enumerate(plan):
@@ -84,20 +85,29 @@ def compare(
                 known[key] = task.evaluate(graphs[name], seed=seed, split=split, steps=steps)
                 # what failed may succeed another day, so it is not kept
                 if known[key].state is State.OK:
-                    append_line(out / FILE_NAME, json.dumps({"key": key, "measurement": known[key].to_dict()}))
+                    made[key] = {"command": command(), "commit": commit()}
+                    line = {"key": key, "measurement": known[key].to_dict(), "made": made[key]}
+                    append_line(out / FILE_NAME, json.dumps(line))
             on_event(Training(name, seed, i + 1, len(plan), known[key], remembered))
-            rows[name, seed] = {"neck": name, "graph_key": graphs[name].key(), **measurement_row(known[key])}
+            row = {"neck": name, "graph_key": graphs[name].key(), **measurement_row(known[key])}
+            # A row that is remembered names what measured it, not what looks at it now.
+            rows[name, seed] = row | made.get(key, {"command": command(), "commit": commit()})
     finally:
         lock.release()
     return [rows[name, seed] for name in graphs for seed in seeds]
 
 
-def _read(path: Path) -> dict[str, Measurement]:
-    """Measurements by cache key; a line that a crash cut short, or that is none of ours, is passed over."""
+def _read(path: Path) -> tuple[dict[str, Measurement], dict[str, dict[str, str]]]:
+    """Measurements, and what made them, by cache key.
+
+    A line that a crash cut short, or that is none of ours, is passed over.
+    """
     known: dict[str, Measurement] = {}
+    made: dict[str, dict[str, str]] = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
                 data = json.loads(line)
                 known[data["key"]] = Measurement.from_dict(data["measurement"])
-    return known
+                made[data["key"]] = {name: str(data["made"][name]) for name in ("command", "commit")}
+    return known, made

@@ -102,7 +102,7 @@ def test_lines_are_complete_in_themselves(tmp_path: Path) -> None:
     run(FakeTask(), tmp_path)
     for line in (tmp_path / FILE_NAME).read_text().splitlines():
         data = json.loads(line)
-        assert set(data) == {"key", "measurement"}
+        assert set(data) == {"key", "measurement", "made"}
         assert Measurement.from_dict(data["measurement"]).ap == 0.5
 
 

@@ -127,3 +127,11 @@ def test_a_failing_neck_is_a_row(cli: Cli, experiment: str) -> None:
     assert re.search(r"^bifpn:repeats=1 \(1 failed\) +- ", out, re.MULTILINE)
     assert "2 training steps each" in out
     assert len(measurements(cli.cwd / "c")) == 1, "failures are tried again"
+
+
+def test_remembered_rows_name_what_measured_them(cli: Cli, experiment: str) -> None:
+    given = ["--experiment", experiment, "--out", "c", "--seeds", 1]
+    cli.good("compare", "fpn", *given)
+    cli.good("compare", "fpn", "panet", *given)
+    commands = pd.read_csv(cli.cwd / "c/compare.csv").set_index("neck")["command"]
+    assert " fpn --experiment" in commands["fpn"] and " fpn panet --experiment" in commands["panet"]

@@ -51,17 +51,23 @@ def command(request: dict[str, Any]) -> NoReturn:
 
 
 def serve() -> None:
-    """Until standard input ends."""
+    """Until standard input ends; what a failed test has left running ends with it."""
+    running: set[int] = set()
     while line := sys.stdin.readline():
         request = json.loads(line)
         if "wait" in request:
             answer = {"status": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+            running.discard(request["wait"])
         else:
             pid = os.fork()
             if pid == 0:
                 command(request)
             answer = {"pid": pid}
+            running.add(pid)
         print(json.dumps(answer), flush=True)
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
