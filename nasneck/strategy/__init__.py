@@ -1,6 +1,6 @@
 """Strategies: who decides which candidate is measured next. They know no neck and no file."""
 
-from nasneck.strategy.base import Snapshot, Strategy
+from nasneck.strategy.base import Exhausted, Snapshot, Strategy
 from nasneck.strategy.controller import ControllerOptions, ControllerStrategy
 from nasneck.strategy.make import STRATEGIES, make_strategy
 from nasneck.strategy.random import RandomOptions, RandomStrategy
@@ -10,6 +10,7 @@ __all__ = [
     "STRATEGIES",
     "ControllerOptions",
     "ControllerStrategy",
+    "Exhausted",
     "RandomOptions",
     "RandomStrategy",
     "Scale",

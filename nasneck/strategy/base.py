@@ -5,7 +5,7 @@
 
 A strategy answers every ``ask`` at once. There is no "nothing now, wait for tells": a learner that updates
 in batches goes on proposing from what it knows, so any number of asks may be out, and tells may come in any
-order. The same constructor arguments and the same sequence of calls give the same asks in any process,
+order. One that goes through the space and has come to its end raises :class:`Exhausted`. The same constructor arguments and the same sequence of calls give the same asks in any process,
 which is what a resumed study relies on.
 """
 
@@ -23,6 +23,10 @@ from nasneck.trial import Ask, Outcome
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Exhausted(Exception):
+    """Raised by ``ask`` when every vector of choices was asked: the natural end of a search, not a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,11 @@ class Strategy(ABC):
         return tuple(Ask(number, choices) for number, choices in sorted(self._open.items()))
 
     def ask(self) -> Ask:
-        """Return the next candidate to measure."""
+        """Return the next candidate to measure.
+
+        Raises:
+            Exhausted: there is none, and there will be none; no number is used up.
+        """
         return self._register(self.propose(self._next))
 
     def inject(self, choices: Sequence[int]) -> Ask:
