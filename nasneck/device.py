@@ -80,6 +80,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def limit_memory(share: float) -> None:
+    """Let this process allocate at most this share of the memory of its GPU; more is out of memory.
+
+    Ray's fractions of a GPU are bookkeeping only: without a limit, one trial could starve its neighbours.
+
+    Args:
+        share: Above 0, at most 1.
+    """
+    torch.cuda.set_per_process_memory_fraction(share)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start counting :func:`peak_memory_mb` anew, where the device can."""
     if device.type == "cuda":

@@ -34,3 +34,7 @@ class DeviceError(NasneckError, RuntimeError):
 
 class StudyError(NasneckError, RuntimeError):
     """A study that cannot be opened, resumed or continued."""
+
+
+class ClusterError(NasneckError, RuntimeError):
+    """A Ray cluster that does not answer or has no room for a trial, or a worker that cannot start."""

@@ -7,6 +7,7 @@
     [proxy]     preset, and what differs      nasneck.proxy.ProxyConfig
     [strategy]  name, and its options         nasneck.strategy.make_strategy
     [search]    trials, warm starts
+    [resources] workers, cluster, CPUs and GPUs per trial
     [compare]   seeds, steps
 
 ``[proxy] steps`` is short for ``[proxy.train] steps``.
@@ -14,9 +15,10 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,40 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourcesConfig:
+    """Where candidates are measured; it decides how fast, not what comes out.
+
+    Args:
+        workers: Candidates measured at once. One is measured in the process itself, more on Ray Tune; 0 takes
+            as many as the cluster at ``address`` has room for.
+        address: Of a running Ray cluster, ``host:port`` or ``auto``; empty starts Ray on this machine if there
+            are several workers.
+        cpus_per_trial: CPUs, and threads, of each worker.
+        gpus_per_trial: GPUs of each; below 1 a share of one and of its memory. Null takes one each if there
+            are as many, else an equal share; none where there are none or ``device`` is ``cpu``.
+    """
+
+    workers: int = 1
+    address: str = ""
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or (self.workers == 0 and not self.address):
+            raise ConfigError(f"workers {self.workers} must be at least 1")
+        if not 0 < self.cpus_per_trial < math.inf:
+            raise ConfigError(f"cpus_per_trial {self.cpus_per_trial:g} must be above 0")
+        gpus = self.gpus_per_trial
+        if gpus is not None and not (0 <= gpus <= 1 or (gpus < math.inf and gpus == int(gpus))):
+            raise ConfigError(f"gpus_per_trial {gpus:g} must be a whole number or a part of one GPU, such as 0.5")
+
+    @property
+    def distributed(self) -> bool:
+        """Whether Ray is needed."""
+        return self.workers > 1 or bool(self.address)
+
+
+@dataclass(frozen=True, slots=True)
 class CompareConfig:
     """How necks are compared.
 
@@ -79,7 +115,7 @@ class Experiment:
     """A resolved experiment.
 
     Args:
-        data, neck, space, proxy, strategy, search, compare: See the module.
+        data, neck, space, proxy, strategy, search, resources, compare: See the module.
         seed: Of the strategy, and of every candidate's weights and batches.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         name: Name of the file.
@@ -91,6 +127,7 @@ class Experiment:
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     strategy: Choice = field(default_factory=lambda: Choice("controller"))
     search: SearchConfig = field(default_factory=SearchConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     seed: int = 0
     device: str = "auto"
@@ -103,7 +140,7 @@ class Experiment:
 
 # What may change when a study goes on: it decides how much is measured, not what comes out. The images
 # themselves are identified by the data digest that studies store, not by where they lie.
-FREE = ("name", "search", "compare", "data.root", "device")
+FREE = ("name", "search", "compare", "resources", "data.root", "device")
 
 
 def load_experiment(name: str | Path, changes: Sequence[str] = ()) -> Experiment:
@@ -132,6 +169,25 @@ def load_experiment(name: str | Path, changes: Sequence[str] = ()) -> Experiment
     return experiment_from_dict({"name": path.stem, **table}, where=str(path))
 
 
+def with_workers(experiment: Experiment, *, workers: int | None, address: str | None) -> Experiment:
+    """``experiment`` with another number of workers or another cluster; None keeps what it says.
+
+    An address without a number of workers takes all the room there is.
+
+    Raises:
+        ConfigError: a number below 1.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers {workers} must be at least 1")
+    changes: dict[str, Any] = {}
+    if address is not None:
+        changes["address"] = address
+        changes["workers"] = 0
+    if workers is not None:
+        changes["workers"] = workers
+    return replace(experiment, resources=replace(experiment.resources, **changes))
+
+
 def experiment_from_dict(table: Mapping[str, Any], *, where: str) -> Experiment:
     """Check a table of settings, as a file or :meth:`Experiment.to_dict` gives it.
 
@@ -151,6 +207,7 @@ def experiment_from_dict(table: Mapping[str, Any], *, where: str) -> Experiment:
         ("data", DataConfig),
         ("neck", NeckConfig),
         ("search", SearchConfig),
+        ("resources", ResourcesConfig),
         ("compare", CompareConfig),
     ):
         if key in table:

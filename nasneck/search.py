@@ -1,7 +1,8 @@
-"""A search from an experiment to its results: the parts, put together, in one process.
+"""A search from an experiment to its results: the parts, put together.
 
 <out>/study.sqlite      the study, the only thing that a resume needs
 <out>/store/            weights of the cached backbone
+<out>/spool/            while several workers run: what they finished and the study does not hold yet
 <out>/best.json         graph of the best candidate so far
 <out>/best.svg          its drawing
 <out>/trials.csv        one row a trial
@@ -23,15 +24,18 @@ from nasneck.experiment import FREE, Choice, Experiment, experiment_from_dict
 from nasneck.files import check_folder, write_atomically
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
-from nasneck.proxy import NeckConfig, ProxyTask
+from nasneck.proxy import NeckConfig
 from nasneck.rows import trial_rows, write_csv
-from nasneck.runner.in_process import run
+from nasneck.runner import Desk
 from nasneck.runner.progress import Progress, Summary
+from nasneck.runner.spool import bring_home
 from nasneck.settings import did_you_mean
 from nasneck.space import MergingCellSpace, SearchSpace, load_space
 from nasneck.strategy import Strategy, make_strategy
 from nasneck.study import Study, resume
 from nasneck.trial import Trial
+from nasneck.workplace import LocalWorkplace, Workplace
+from nasneck.workplace.base import Warn
 
 Preparing = Callable[[str, int, int], None]
 
@@ -54,7 +58,9 @@ def search(
     on_prepare: Preparing = lambda what, done, total: None,
     on_warning: Callable[[str], object] = lambda text: None,
 ) -> SearchResult:
-    """Run ``experiment`` in this process and leave its results in ``out``.
+    """Run ``experiment`` and leave its results in ``out``.
+
+    In this process, or by several workers on Ray as ``experiment.resources`` says; this process alone writes.
 
     Everything that can be wrong with the settings or the data is found before anything is written.
 
@@ -79,19 +85,23 @@ def search(
     warm = [space.encode(_fixed(name, space)) for name in experiment.search.warm]
     make = _strategy_maker(experiment, space)
     make()
-    resolve_device(experiment.device)
+    if not experiment.resources.distributed:
+        resolve_device(experiment.device)
     check_folder(out)
     data = load_data(experiment.data)  # last, as it may generate them
     for note in data.notes:
         on_warning(note)
-    task = ProxyTask(experiment.proxy, experiment.neck, data, store=out / "store", device=experiment.device)
-    with _open_study(experiment, data, task, out, resume_study) as study:
+    with (
+        _workplace(experiment, data, out, on_warning) as place,
+        _open_study(experiment, data, place, space, out, resume_study) as study,
+    ):
         try:
-            task.prepare(on_prepare)
+            place.prepare(on_prepare)
         except Exception:
             if not resume_study:
                 _discard(out)
             raise
+        bring_home(study, out / "spool", lambda choices: place.cache_key(space.decode(choices)))
         resumed = resume(study, make)
         if resumed.warning:
             on_warning(resumed.warning)
@@ -101,17 +111,18 @@ def search(
                 _write_best(study, space, progress.trial)
             on_event(progress)
 
-        summary = run(
+        desk = Desk(
             study,
             resumed.strategy,
             space,
-            lambda graph: task.evaluate(graph, seed=experiment.seed),
-            lambda graph: task.cache_key(graph, seed=experiment.seed),
+            place.cache_key,
             trials=experiment.search.trials,
             warm=warm,
             on_event=keep_best,
             max_duplicates=experiment.search.max_duplicates,
+            workers=place.workers,
         )
+        summary = place.run(desk, space, folder=out)
         best = study.best()
         if best is not None:
             _write_best(study, space, best)
@@ -164,10 +175,18 @@ def study_experiment(study: Study) -> Experiment:
     return experiment_from_dict(table, where=str(study.folder))
 
 
-def _open_study(experiment: Experiment, data: DetectionData, task: ProxyTask, out: Path, resume_study: bool) -> Study:
-    # A GPU and a CPU, or two number formats, would put rewards of different origin into one ranking.
-    computed = {"device": task.device.type, "bfloat16": task.amp}
-    table = {**experiment.to_dict(), "data_digest": data.digest, "computed": computed}
+def _workplace(experiment: Experiment, data: DetectionData, out: Path, on_warning: Warn) -> Workplace:
+    if not experiment.resources.distributed:
+        return LocalWorkplace(experiment, data, store=out / "store")
+    from nasneck.workplace.cluster import ClusterWorkplace
+
+    return ClusterWorkplace(experiment, data, store=out / "store", on_warning=on_warning)
+
+
+def _open_study(
+    experiment: Experiment, data: DetectionData, place: Workplace, space: SearchSpace, out: Path, resume_study: bool
+) -> Study:
+    table = {**experiment.to_dict(), "data_digest": data.digest, "computed": place.computed}
     if resume_study:
         return Study.open(out, experiment=table, free=FREE)
     return Study.create(out, experiment=table, seed=experiment.seed)

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("compile", "cost", "export", "runner"),
     ("proxy",),
     ("experiment", "compare"),
+    ("workplace",),
     ("search",),
     ("targets",),
     ("comparison",),
@@ -49,7 +50,7 @@ ONLY: Mapping[str, frozenset[str]] = {
         "detector": "errors settings backbone",
         "strategy": "errors settings decision trial device",
         "study": "errors decision trial strategy",
-        "runner": "errors decision trial strategy study",
+        "runner": "errors decision device files trial strategy study",
         "report": "",
         "compile": "errors settings graph cells lower neck",
         "proxy": "errors settings device evaluate trial graph data backbone necks detector neck compile cost",
@@ -63,8 +64,8 @@ HOMES: Mapping[str, frozenset[str]] = {
     "rich": frozenset({"cli.display"}),
     "pandas": frozenset({"report"}),
     "click": frozenset(),  # typer's own affair
-    "ray": frozenset(),
-    "optuna": frozenset(),
+    "ray": frozenset({"runner.cluster", "runner.tune", "runner.worker"}),
+    "optuna": frozenset(f"strategy.optuna_{x}" for x in ("samplers", "strategy", "tools")) | {"study.optuna_export"},
     "matplotlib": frozenset(),
     "scipy": frozenset(),
 }

@@ -54,7 +54,7 @@ class FakeTask:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("nasneck.search.ProxyTask", FakeTask)
+    monkeypatch.setattr("nasneck.workplace.local.ProxyTask", FakeTask)
     monkeypatch.chdir(tmp_path)
 
 

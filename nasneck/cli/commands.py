@@ -105,15 +105,23 @@ def search(
     experiment: Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped experiment.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Candidates measured at once; several run on Ray. Default: the experiment's, 1.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, host:port or auto; with all its room if no --workers.")
+    ] = None,
     set_: Sets = None,
 ) -> int:
     """Search for a neck."""
     from nasneck.cli.display import Display
-    from nasneck.experiment import load_experiment
+    from nasneck.experiment import load_experiment, with_workers
     from nasneck.search import search as run_search
 
-    settings = load_experiment(experiment, set_ or ())
+    settings = with_workers(load_experiment(experiment, set_ or ()), workers=workers, address=address)
     command = ["nasneck", "search", experiment, "--out", str(out), *(f"--set={change}" for change in set_ or ())]
+    command += [f"--workers={workers}"] if workers is not None else []
+    command += [f"--address={address}"] if address is not None else []
     with Display() as display:
         try:
             result = run_search(

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,36 @@ class CocoSplit(Dataset[tuple[tv_tensors.Image, Target]]):
                         "iscrowd": int(crowd),
                     }
                 )
+        return self._coco(images, boxes)
+
+    def ground_truth_of(self, targets: Sequence[Target], *, canvas: tuple[int, int]) -> COCO:
+        """The ground truth of views of the images instead of the images themselves.
+
+        Args:
+            targets: Of ``split[index]`` as each image is shown, in order: ``boxes`` (N, 4) XYXY in pixels of the
+                view, ``labels`` (N,). Areas are those of the boxes, and there are no crowd regions.
+            canvas: (H, W) of the views.
+        """
+        images, boxes = [], []
+        for image_id, target in zip(self.image_ids, targets, strict=True):
+            images.append({"id": image_id, "height": canvas[0], "width": canvas[1]})
+            for (left, top, right, bottom), label in zip(
+                target["boxes"].tolist(), target["labels"].tolist(), strict=True
+            ):
+                width, height = right - left, bottom - top
+                boxes.append(
+                    {
+                        "id": len(boxes) + 1,
+                        "image_id": image_id,
+                        "category_id": self.label_to_category[label],
+                        "bbox": [left, top, width, height],
+                        "area": width * height,
+                        "iscrowd": 0,
+                    }
+                )
+        return self._coco(images, boxes)
+
+    def _coco(self, images: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> COCO:
         categories = [
             {"id": number, "name": name} for number, name in zip(self.label_to_category, self.classes, strict=True)
         ]

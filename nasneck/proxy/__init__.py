@@ -9,7 +9,8 @@ from nasneck.proxy.config import (
     TrainConfig,
 )
 from nasneck.proxy.presets import NECK_PRESETS, PRESETS, proxy_config
-from nasneck.proxy.task import ProxyTask
+from nasneck.proxy.task import ProxyTask, evaluation_key
+from nasneck.proxy.weights import WeightStore
 
 __all__ = [
     "NECK_PRESETS",
@@ -21,5 +22,7 @@ __all__ = [
     "ProxyConfig",
     "ProxyTask",
     "TrainConfig",
+    "WeightStore",
+    "evaluation_key",
     "proxy_config",
 ]

@@ -25,12 +25,10 @@ from nasneck.proxy.views import (
     stored_views,
 )
 from nasneck.proxy.weights import (
-    load_state,
+    WeightStore,
     make_backbone,
-    save_state,
     state_digest,
     train_backbone,
-    training_digest,
 )
 
 _EVAL_BATCH = 64
@@ -45,14 +43,16 @@ class CachedTraining:
         neck: NeckConfig,
         train: CocoSplit,
         *,
-        store: Path,
+        store: Path | None,
         device: torch.device,
         amp: bool,
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
         self._config = config
         self._neck = neck
         self._split = train
-        self._store = store
+        self._store = WeightStore(store, config, neck, train_digest=train.digest, classes=len(train.classes))
+        self._given = weights
         self._device = device
         self._amp = amp
         self._dtype: torch.dtype = getattr(torch, config.store_dtype)
@@ -88,17 +88,25 @@ class CachedTraining:
         text = f"{self._backbone_digest}:{self._split.digest}:{self._config.augment}:{self._dtype}"
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def weights(self) -> dict[str, Tensor] | None:
+        """Own weights of the backbone, on the CPU, for another task of the same setting; None if it has none."""
+        if self._config.backbone.weights != "random" or not self._backbone_digest:
+            return None
+        return {name: value.detach().cpu().clone() for name, value in self._backbone.state_dict().items()}
+
+    def prepare_weights(self, progress: Progress = no_progress) -> None:
+        """Train or load the backbone, once."""
+        if not self._backbone_digest:
+            self._freeze(None, progress)
+
     def prepare(self, progress: Progress = no_progress) -> None:
-        """Train or load the backbone and compute the features of the training views, once."""
+        """Also compute the features of the training views, once."""
         if self._train_features is not None:
             return
-        config = self._config
-        views = stored_views(self._split, canvas=config.canvas, augment=config.augment, progress=progress)
-        if config.backbone.weights == "random":
-            self._own_weights(views, progress)
-        self._backbone.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._backbone.eval().requires_grad_(False)
-        self._backbone_digest = state_digest(self._backbone.state_dict())
+        views = self._views(progress)
+        if not self._backbone_digest:
+            self._freeze(views, progress)
         self._targets = [{k: v.to(self._device) for k, v in t.items()} for t in views.targets]
         self._train_features = compute_features(
             self._backbone,
@@ -116,7 +124,8 @@ class CachedTraining:
     def _features_of(self, split: CocoSplit, progress: Progress = no_progress) -> FeatureStore:
         """Features of the letterboxed images of a split, computed when first asked for."""
         if split not in self._split_features:
-            images = letterboxed(split, canvas=self._config.canvas, progress=progress).images
+            config = self._config
+            images = letterboxed(split, canvas=config.canvas, jitter=config.eval_jitter, progress=progress).images
             self._split_features[split] = compute_features(
                 self._backbone,
                 images,
@@ -161,23 +170,32 @@ class CachedTraining:
             self._matches[candidate.maps] = candidate.canvas.matches(self._targets)
         return self._matches[candidate.maps]
 
-    def _own_weights(self, views: Canvases, progress: Progress) -> None:
-        classes = len(self._split.classes)
-        settings = training_digest(self._config, self._neck, train_digest=self._split.digest, classes=classes)
-        path = self._store / f"backbone-{settings[:16]}.pt"
-        state = load_state(path, settings_digest=settings)
-        if state is None:
-            train_backbone(
-                self._backbone,
-                views,
-                images=self._images,
-                config=self._config,
-                neck=self._neck,
-                num_classes=classes,
-                device=self._device,
-                amp=self._amp,
-                progress=progress,
-            )
-            save_state(path, self._backbone.state_dict(), settings_digest=settings)
-        else:
+    def _views(self, progress: Progress) -> Canvases:
+        config = self._config
+        return stored_views(self._split, canvas=config.canvas, augment=config.augment, progress=progress)
+
+    def _freeze(self, views: Canvases | None, progress: Progress) -> None:
+        """Give the backbone its weights for good; ``views`` are made if it has to be trained on them."""
+        if self._config.backbone.weights == "random":
+            self._own_weights(views, progress)
+        self._backbone.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._backbone.eval().requires_grad_(False)
+        self._backbone_digest = state_digest(self._backbone.state_dict())
+
+    def _own_weights(self, views: Canvases | None, progress: Progress) -> None:
+        state = self._given or self._store.load()
+        if state is not None:
             self._backbone.load_state_dict(state)
+            return
+        train_backbone(
+            self._backbone,
+            views or self._views(progress),
+            images=self._images,
+            config=self._config,
+            neck=self._neck,
+            num_classes=len(self._split.classes),
+            device=self._device,
+            amp=self._amp,
+            progress=progress,
+        )
+        self._store.save(self._backbone.state_dict())

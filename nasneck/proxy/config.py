@@ -160,9 +160,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if self.views < 1:
             raise ConfigError(f"views {self.views} must be at least 1")
-        low, high = self.jitter
-        if not 0 < low <= high < math.inf:
-            raise ConfigError(f"jitter {[low, high]} is no range of scales, such as [0.8, 1.2]")
+        _check_scales("jitter", self.jitter)
         for name in ("flip", "colour"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} {getattr(self, name)} must lie in 0..1")
@@ -179,6 +177,8 @@ class ProxyConfig:
         reward: ``ap`` on the split asked for, or ``loss``: minus the mean training loss of the last 20
             steps, for which no AP is computed. The two are never on one scale.
         canvas: Side of the square that images are letterboxed into, px.
+        eval_jitter: Smallest and largest scale of the images that AP is taken on, relative to the letterbox; each
+            has one for good, drawn log-uniformly. For sets whose objects are all of one size.
         backbone, detector, augment: See their classes.
         train: Of a candidate.
         backbone_train: Of the backbone, for ``cached``; steps = 0 is not allowed, but weights other than
@@ -193,6 +193,7 @@ class ProxyConfig:
     fidelity: Literal["cached", "scratch"] = "cached"
     reward: Literal["ap", "loss"] = "ap"
     canvas: int = 128
+    eval_jitter: tuple[float, float] = (1.0, 1.0)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -205,7 +206,14 @@ class ProxyConfig:
     timeout_s: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_scales("eval_jitter", self.eval_jitter)
         if self.canvas < 32:
             raise ConfigError(f"canvas {self.canvas} px is too small; take at least 32")
         if self.memory_limit_mb < 1 or self.workers < 0 or self.timeout_s < 0:
             raise ConfigError("memory_limit_mb must be at least 1; workers and timeout_s not below 0")
+
+
+def _check_scales(name: str, scales: tuple[float, float]) -> None:
+    low, high = scales
+    if not 0 < low <= high < math.inf:
+        raise ConfigError(f"{name} {[low, high]} is no range of scales, such as [0.8, 1.2]")

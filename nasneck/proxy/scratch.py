@@ -53,6 +53,14 @@ class ScratchTraining:
         """A new backbone for one candidate; its random weights follow ``seed``."""
         return make_backbone(self._config.backbone, levels=self._neck.inputs, seed=seed)
 
+    @property
+    def weights(self) -> dict[str, Tensor] | None:
+        """None: every candidate has a backbone of its own."""
+        return None
+
+    def prepare_weights(self, progress: Progress = no_progress) -> None:
+        """Nothing is shared between candidates."""
+
     def prepare(self, progress: Progress = no_progress) -> None:
         """Nothing is shared between candidates."""
 
@@ -80,7 +88,8 @@ class ScratchTraining:
         """Detections by image id, in pixels of the canvas."""
         candidate.detector.eval()
         found: list[dict[str, Tensor]] = []
-        batches = letterboxed_batches(split, canvas=self._config.canvas, batch_size=_EVAL_BATCH)
+        config = self._config
+        batches = letterboxed_batches(split, canvas=config.canvas, jitter=config.eval_jitter, batch_size=_EVAL_BATCH)
         for images, _ in batches:
             found += candidate.canvas.detections(candidate.outputs(candidate.features(images)))
         return dict(zip(split.image_ids, found, strict=True))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from nasneck.proxy.candidate import Candidate, build_candidate
 from nasneck.proxy.config import NeckConfig, ProxyConfig
 from nasneck.proxy.failure import failure, reason
 from nasneck.proxy.scratch import ScratchTraining
-from nasneck.proxy.views import Progress, no_progress
+from nasneck.proxy.views import Progress, no_progress, shown_truth
 from nasneck.trial import Measurement, State
 
 VERSION = 1  # of the evaluation; raise it when the same settings would give other rewards
@@ -41,7 +41,10 @@ class Fidelity(Protocol):
 
     @property
     def digest(self) -> str: ...
+    @property
+    def weights(self) -> dict[str, Tensor] | None: ...
     def backbone(self, seed: int) -> Backbone | None: ...
+    def prepare_weights(self, progress: Progress = ...) -> None: ...
     def prepare(self, progress: Progress = ...) -> None: ...
     def prepare_split(self, split: CocoSplit, progress: Progress = ...) -> None: ...
     def train(self, candidate: Candidate, *, seed: int, steps: int, deadline: float = ...) -> float: ...
@@ -58,8 +61,10 @@ class ProxyTask:
         config: How to train and what to reward.
         neck: What all candidates have in common.
         data: Candidates train on its train split; the reward and test splits are only measured on.
-        store: Folder for the backbone's weights, which are reused by later tasks of the same setting.
+        store: Folder for the backbone's weights, which are reused by later tasks of the same setting; None
+            keeps them nowhere.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        weights: Of another task of the same setting, taken instead of training the backbone.
 
     Raises:
         ConfigError: settings that cannot work, such as levels that the backbone does not have.
@@ -72,8 +77,9 @@ class ProxyTask:
         neck: NeckConfig,
         data: DetectionData,
         *,
-        store: str | Path,
+        store: str | Path | None,
         device: str | torch.device = "auto",
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
         self.config = config
         self.neck = neck
@@ -85,7 +91,15 @@ class ProxyTask:
             # unset in bfloat16 (seen on 2.15); FPN's last extra level is one when the level before it is 1x1.
             self.amp = False
         self._fidelity: Fidelity = (
-            CachedTraining(config, neck, data.train, store=Path(store), device=self.device, amp=self.amp)
+            CachedTraining(
+                config,
+                neck,
+                data.train,
+                store=None if store is None else Path(store),
+                device=self.device,
+                amp=self.amp,
+                weights=weights,
+            )
             if config.fidelity == "cached"
             else ScratchTraining(config, neck, data.train, device=self.device, amp=self.amp)
         )
@@ -106,6 +120,15 @@ class ProxyTask:
         self._fidelity.prepare(progress)
         if self.config.reward == "ap":
             self._fidelity.prepare_split(self.data.reward, progress)
+
+    def prepare_weights(self, progress: Progress | None = None) -> None:
+        """The part of :meth:`prepare` that decides what is measured: train or load the backbone. Once."""
+        self._fidelity.prepare_weights(progress or no_progress)
+
+    @property
+    def weights(self) -> dict[str, Tensor] | None:
+        """Weights of the backbone once they are prepared, for other tasks; None if there are none to share."""
+        return self._fidelity.weights
 
     def evaluate(self, graph: NeckGraph, *, seed: int, split: str = "reward", steps: int | None = None) -> Measurement:
         """Train ``graph`` and measure it. A candidate that fails gives a Measurement that says why.
@@ -141,12 +164,11 @@ class ProxyTask:
         known["peak_memory_mb"] = peak_memory_mb(self.device)
         return Measurement(**known)
 
-    def cache_key(self, graph: NeckGraph, *, seed: int, split: str = "reward", steps: int | None = None) -> str:
-        """sha256 of everything that :meth:`evaluate` depends on; prepares the task if that was not done."""
-        self.prepare()
-        parts = {
+    def context(self, *, seed: int, split: str = "reward", steps: int | None = None) -> dict[str, Any]:
+        """Everything but the graph that :meth:`evaluate` depends on, ready for JSON; prepares the weights."""
+        self.prepare_weights()
+        return {
             "version": VERSION,
-            "graph": graph.key(),
             "config": asdict(self.config),
             "neck": asdict(self.neck),
             "train": self.data.train.digest,
@@ -157,7 +179,10 @@ class ProxyTask:
             "amp": self.amp,
             "device": describe_device(self.device),  # latency is measured there
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def cache_key(self, graph: NeckGraph, *, seed: int, split: str = "reward", steps: int | None = None) -> str:
+        """sha256 of everything that :meth:`evaluate` depends on."""
+        return evaluation_key(self.context(seed=seed, split=split, steps=steps), graph)
 
     def _measure(self, graph: NeckGraph, *, seed: int, images: CocoSplit, steps: int, start: float) -> dict[str, Any]:
         config = self.config
@@ -200,8 +225,8 @@ class ProxyTask:
 
     def _truth(self, split: CocoSplit) -> COCO:
         if split not in self._ground_truth:
-            canvas = (self.config.canvas, self.config.canvas)
-            self._ground_truth[split] = split.ground_truth(canvas=canvas)
+            config = self.config
+            self._ground_truth[split] = shown_truth(split, canvas=config.canvas, jitter=config.eval_jitter)
         return self._ground_truth[split]
 
     def _split(self, name: str) -> CocoSplit:
@@ -217,6 +242,11 @@ class ProxyTask:
         if steps is not None and steps < 1:
             raise ConfigError(f"steps {steps} must be at least 1")
         return self.config.train.steps if steps is None else steps
+
+
+def evaluation_key(context: Mapping[str, Any], graph: NeckGraph) -> str:
+    """sha256 of a graph and the context of its evaluation, see :meth:`ProxyTask.context`."""
+    return hashlib.sha256(json.dumps({**context, "graph": graph.key()}, sort_keys=True).encode()).hexdigest()
 
 
 def progress_printer(write: Callable[[str], object] = print) -> Progress:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -72,15 +73,31 @@ def stored_views(
     return _collect((views[a] for a in addresses), len(addresses), canvas, f"views of {split.name}", progress)
 
 
-def letterboxed(split: CocoSplit, *, canvas: int, progress: Progress = no_progress) -> Canvases:
-    """The images of a split as AP sees them."""
-    return _collect(_letterboxed(split, canvas), len(split), canvas, f"images of {split.name}", progress)
+AS_IS = (1.0, 1.0)
+_EVAL_SEED = 1_000_003  # apart from those of training views
 
 
-def letterboxed_batches(split: CocoSplit, *, canvas: int, batch_size: int) -> Iterator[Batch]:
-    """The images of a split in batches, in order, without keeping them."""
+def letterboxed(
+    split: CocoSplit, *, canvas: int, jitter: tuple[float, float] = AS_IS, progress: Progress = no_progress
+) -> Canvases:
+    """The images of a split as AP sees them: letterboxed, and scaled if ``jitter`` says so.
+
+    Args:
+        split: Of M images.
+        canvas: Side in pixels.
+        jitter: Smallest and largest scale; each image has one for good, drawn log-uniformly. What is larger than
+            the canvas is cropped.
+        progress: Told (what, done, total).
+    """
+    return _collect(_shown(split, canvas, jitter), len(split), canvas, f"images of {split.name}", progress)
+
+
+def letterboxed_batches(
+    split: CocoSplit, *, canvas: int, batch_size: int, jitter: tuple[float, float] = AS_IS
+) -> Iterator[Batch]:
+    """The images of a split in batches, in order, without keeping them; as :func:`letterboxed`."""
     batch: list[tuple[Tensor, Target]] = []
-    for item in _letterboxed(split, canvas):
+    for item in _shown(split, canvas, jitter):
         batch.append(item)
         if len(batch) == batch_size:
             yield _stack(batch)
@@ -121,7 +138,20 @@ def loaded_batches(
     yield from loader
 
 
-def _letterboxed(split: CocoSplit, canvas: int) -> Iterator[tuple[Tensor, Target]]:
+def shown_truth(split: CocoSplit, *, canvas: int, jitter: tuple[float, float] = AS_IS) -> COCO:
+    """The ground truth of what :func:`letterboxed` gives, in pixels of the canvas."""
+    if jitter == AS_IS:
+        return split.ground_truth(canvas=(canvas, canvas))
+    targets = [target for _, target in _shown(split, canvas, jitter)]
+    return split.ground_truth_of(targets, canvas=(canvas, canvas))
+
+
+def _shown(split: CocoSplit, canvas: int, jitter: tuple[float, float]) -> Iterator[tuple[Tensor, Target]]:
+    if jitter != AS_IS:
+        scaling = AugmentConfig(views=1, jitter=jitter, flip=0.0, colour=0.0)
+        views = Views(split, canvas=canvas, augment=scaling, seed=_EVAL_SEED)
+        yield from (views[0, index] for index in range(len(split)))
+        return
     for index in range(len(split)):
         image, target = split[index]
         image, target, _ = letterbox(image, target, (canvas, canvas))

@@ -115,6 +115,34 @@ def train_backbone(
         ) from None
 
 
+class WeightStore:
+    """The one place in a folder for the weights of a setting.
+
+    Args:
+        folder: Of the store; None keeps nothing.
+        config, neck, train_digest, classes: What the weights depend on.
+    """
+
+    def __init__(
+        self, folder: Path | None, config: ProxyConfig, neck: NeckConfig, *, train_digest: str, classes: int
+    ) -> None:
+        self._settings = training_digest(config, neck, train_digest=train_digest, classes=classes)
+        self._path = None if folder is None else folder / f"backbone-{self._settings[:16]}.pt"
+
+    def load(self) -> dict[str, Tensor] | None:
+        """What :meth:`save` kept; None if there is nothing.
+
+        Raises:
+            ConfigError: the file is there and is not what was written.
+        """
+        return None if self._path is None else load_state(self._path, settings_digest=self._settings)
+
+    def save(self, state: dict[str, Tensor]) -> None:
+        """Keep weights, unless they are there."""
+        if self._path is not None and not self._path.exists():
+            save_state(self._path, state, settings_digest=self._settings)
+
+
 def save_state(path: Path, state: dict[str, Tensor], *, settings_digest: str) -> None:
     """Write weights so that the file is either whole or absent, whatever happens meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,14 +42,14 @@ class Summary:
 
     Args:
         reason: ``"budget"``: all trials measured; ``"duplicates"``: nothing new came any more;
-            ``"interrupted"``: Ctrl-C.
+            ``"exhausted"``: the strategy has asked the whole space; ``"interrupted"``: Ctrl-C.
         text: The same as a sentence.
         measured, cached, failed: Trials of the whole study; ``failed`` are part of ``measured``.
         best: The best trial of the study.
         seconds: Wall time of this run.
     """
 
-    reason: Literal["budget", "duplicates", "interrupted"]
+    reason: Literal["budget", "duplicates", "exhausted", "interrupted"]
     text: str
     measured: int
     cached: int

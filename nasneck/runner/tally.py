@@ -15,10 +15,12 @@ class Tally:
     Args:
         trials: Those that the study holds already, in any order.
         budget: Trials to measure.
+        workers: How many are measured at once.
     """
 
-    def __init__(self, trials: Iterable[Trial], *, budget: int) -> None:
+    def __init__(self, trials: Iterable[Trial], *, budget: int, workers: int = 1) -> None:
         self.budget = budget
+        self.workers = workers
         self.measured = self.cached = self.failed = 0
         self.duplicates_in_a_row = 0
         self.best: Trial | None = None
@@ -48,7 +50,7 @@ class Tally:
     def progress(self, trial: Trial) -> Progress:
         """The state of the search as ``trial`` starts or ends."""
         mean = self._seconds / self._timed if self._timed else None
-        left = None if mean is None else mean * max(0, self.budget - self.measured)
+        left = None if mean is None else mean * max(0, self.budget - self.measured) / self.workers
         return Progress(
             trial,
             best=self.best,

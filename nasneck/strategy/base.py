@@ -5,8 +5,9 @@
 
 A strategy answers every ``ask`` at once. There is no "nothing now, wait for tells": a learner that updates
 in batches goes on proposing from what it knows, so any number of asks may be out, and tells may come in any
-order. One that goes through the space and has come to its end raises :class:`Exhausted`. The same constructor arguments and the same sequence of calls give the same asks in any process,
-which is what a resumed study relies on.
+order. One that goes through the space and has come to its end raises :class:`Exhausted`. The same constructor
+arguments and the same sequence of calls give the same asks in any process, which is what a resumed study
+relies on.
 """
 
 from __future__ import annotations

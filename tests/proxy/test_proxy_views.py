@@ -1,15 +1,19 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nasneck.data.split import DetectionData
+from nasneck.evaluate import coco_ap
 from nasneck.proxy import AugmentConfig
 from nasneck.proxy.views import (
+    Canvases,
     Views,
     batch_order,
     letterboxed,
     letterboxed_batches,
     loaded_batches,
+    shown_truth,
     stored_views,
 )
 
@@ -73,3 +77,32 @@ def test_workers_do_not_change_the_batches(shapes: DetectionData) -> None:
     for (a, ta), (b, tb) in zip(alone, helped, strict=True):
         assert torch.equal(a, b)
         assert all(torch.equal(x["boxes"], y["boxes"]) for x, y in zip(ta, tb, strict=True))
+
+
+def test_scaled_images_of_ap(shapes: DetectionData) -> None:
+    plain = letterboxed(shapes.reward, canvas=64)
+    scaled = letterboxed(shapes.reward, canvas=64, jitter=(0.25, 4.0))
+    again = letterboxed(shapes.reward, canvas=64, jitter=(0.25, 4.0))
+    assert torch.equal(scaled.images, again.images) and not torch.equal(scaled.images, plain.images)
+    batches = letterboxed_batches(shapes.reward, canvas=64, batch_size=4, jitter=(0.25, 4.0))
+    assert torch.equal(torch.cat([images for images, _ in batches]), scaled.images)
+
+    def sides(canvases: Canvases) -> torch.Tensor:
+        boxes = torch.cat([target["boxes"] for target in canvases.targets])
+        return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().log2()
+
+    assert sides(scaled).std() > 1.3 * sides(plain).std()
+
+
+def test_truth_of_scaled_images_is_what_is_shown(shapes: DetectionData) -> None:
+    shown = letterboxed(shapes.reward, canvas=64, jitter=(0.5, 2.0))
+    truth = shown_truth(shapes.reward, canvas=64, jitter=(0.5, 2.0))
+    perfect = {
+        image_id: {**target, "scores": torch.ones(len(target["labels"]))}
+        for image_id, target in zip(shapes.reward.image_ids, shown.targets, strict=True)
+    }
+    found = coco_ap(truth, perfect, label_to_category=shapes.reward.label_to_category)
+    assert found.ap == pytest.approx(1.0)
+    plain = shown_truth(shapes.reward, canvas=64)
+    found = coco_ap(plain, perfect, label_to_category=shapes.reward.label_to_category)
+    assert found.ap < 0.5

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import torch
-from search_fakes import FakeSpace, FileEvaluator, cache_key
+from search_fakes import FakeSpace, FileEvaluator, cache_key, run
 
 from nasneck.errors import StudyError
-from nasneck.runner import Summary, run
+from nasneck.runner import Summary
 from nasneck.strategy import make_strategy
 from nasneck.study import Study, resume
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nasneck.decision import Choices, Decision
+from nasneck.runner import Desk, Summary
+from nasneck.runner import run as run_desk
+from nasneck.strategy import Strategy
+from nasneck.study import Study
 from nasneck.trial import Measurement, State
 
 
@@ -60,3 +66,15 @@ class FileEvaluator:
         if sum(graph.numbers) % 7 == 1:
             raise ValueError("this candidate\nalways fails")
         return Measurement(State.OK, reward=reward(graph), seconds=self.seconds)
+
+
+def run(
+    study: Study,
+    strategy: Strategy,
+    space: Any,
+    evaluate: Callable[[Any], Measurement],
+    cache_key: Callable[[Any], str],
+    **settings: Any,
+) -> Summary:
+    """The in-process runner at a new desk."""
+    return run_desk(Desk(study, strategy, space, cache_key, **settings), evaluate)

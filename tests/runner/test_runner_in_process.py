@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from search_fakes import FakeGraph, FakeSpace, cache_key, reward
+from search_fakes import FakeGraph, FakeSpace, cache_key, reward, run
 
 from nasneck.decision import Choices
 from nasneck.errors import ConfigError, SpaceError, StudyError
-from nasneck.runner import Progress, Summary, measure, outcome_of, run
+from nasneck.runner import Progress, Summary, measure, outcome_of
 from nasneck.strategy import Strategy, make_strategy
 from nasneck.strategy.random import RandomOptions
 from nasneck.study import Study, resume

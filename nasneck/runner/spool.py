@@ -1,0 +1,136 @@
+"""Measurements on their way home: what a worker finished is on disk before it says so.
+
+A worker writes ``<run>/spool/<number>.json``, then answers; the driver commits the answer to the study and
+takes the file away. Files that are left when a driver starts are results whose driver was killed in between:
+:func:`bring_home` commits those that fit. The folder serves only where workers see the driver's file system;
+elsewhere a worker finds no mark of this run there and writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasneck.decision import Choices
+from nasneck.files import write_atomically
+from nasneck.runner.measuring import outcome_of
+from nasneck.study.study import Study
+from nasneck.trial import Measurement
+
+SCHEMA = "nasneck.spool/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The spool of one run.
+
+    Args:
+        folder: Absolute.
+        mark: Content of a file in it, by which a worker knows that it sees the same folder.
+    """
+
+    folder: Path
+    mark: str
+
+    @classmethod
+    def create(cls, folder: Path) -> Spool:
+        """The spool in ``folder``, which is made and marked.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        spool = cls(folder.absolute(), uuid.uuid4().hex)
+        write_atomically(spool.folder / "mark", spool.mark)
+        return spool
+
+    @property
+    def shared(self) -> bool:
+        """Whether this process sees the folder that the driver marked."""
+        try:
+            return (self.folder / "mark").read_text(encoding="utf-8") == self.mark
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def put(self, number: int, choices: Choices, cache_key: str, measurement: Measurement) -> None:
+        """Write a measurement, whole or not at all; it is on disk when this returns.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        content = {
+            "schema": SCHEMA,
+            "number": number,
+            "choices": list(choices),
+            "cache_key": cache_key,
+            "measurement": measurement.to_dict(),
+        }
+        write_atomically(self._path(number), json.dumps(content) + "\n")
+
+    def get(self, number: int, cache_key: str) -> Measurement | None:
+        """What was put for this trial under this key, by whichever worker; None if there is nothing."""
+        entry = _read(self._path(number))
+        return entry.measurement if entry and entry.cache_key == cache_key else None
+
+    def drop(self, number: int) -> None:
+        """Take away what the study holds by now."""
+        self._path(number).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Take the folder away, if no measurement is left in it."""
+        with contextlib.suppress(OSError):
+            (self.folder / "mark").unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.json"
+
+
+def bring_home(study: Study, folder: Path, key_of: Callable[[Choices], str]) -> int:
+    """Commit the measurements in ``folder`` that ``study`` waits for; take away all others.
+
+    Args:
+        study: Open for writing.
+        folder: Of a spool; need not exist.
+        key_of: Cache key of choices under the settings of now. A file counts only if its key is the same, so
+            neither another study's nor another setting's is taken for this one's.
+
+    Returns:
+        How many were committed.
+    """
+    waiting = {trial.number: trial.choices for trial in study.in_flight()}
+    found = 0
+    for path in sorted(folder.glob("*.json")):
+        entry = _read(path)
+        if (
+            entry is not None
+            and waiting.get(entry.number) == entry.choices
+            and key_of(entry.choices) == entry.cache_key
+        ):
+            measurement = entry.measurement
+            study.told(entry.number, outcome_of(measurement), measurement, cache_key=entry.cache_key)
+            found += 1
+        path.unlink(missing_ok=True)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    number: int
+    choices: Choices
+    cache_key: str
+    measurement: Measurement
+
+
+def _read(path: Path) -> _Entry | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            return None
+        measurement = Measurement.from_dict(data["measurement"])
+        return _Entry(int(data["number"]), tuple(data["choices"]), str(data["cache_key"]), measurement)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

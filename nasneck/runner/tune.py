@@ -1,0 +1,227 @@
+"""Searching with several workers at once, on Ray Tune.
+
+    desk ──next()──> searcher.suggest ──> Tune ──> Worker.step, in its own process, on some machine
+         <─finish()─ searcher.on_trial_complete <──────────┘ (measurement; on disk in the spool by then)
+
+Tune starts, places and watches the workers. It decides nothing and its own snapshots are not used: what is
+asked and measured is the study's. A worker that dies, alone or with its machine, costs a new attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from nasneck.errors import ClusterError
+from nasneck.runner.cluster import Share, cause
+from nasneck.runner.desk import Desk, Job, Space
+from nasneck.runner.progress import Summary
+from nasneck.runner.spool import Spool
+from nasneck.runner.worker import Evaluator, Worker
+from nasneck.trial import Measurement, State
+
+ATTEMPTS = 3  # so many workers may die over one candidate; then it is recorded as failed
+
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search at once; everything finished is in the log
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the older output is the one that can be silenced
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def run_on_tune(
+    desk: Desk[Any],
+    make: Callable[[], Evaluator],
+    *,
+    space: Space[Any],
+    workers: int,
+    share: Share,
+    spool: Spool | None,
+    scratch: Path,
+    on_warning: Callable[[str], object] = lambda text: None,
+) -> Summary:
+    """Search until the desk has no more jobs, on the Ray that this process is connected to.
+
+    Args:
+        desk: Says what to evaluate and takes the measurements in.
+        make: Called once in each worker; returns what measures a graph. Sent to the workers, like ``space``.
+        space: Decodes choices there.
+        workers: Candidates measured at once, if the cluster has room.
+        share: Resources of each.
+        spool: Where workers leave what they finished; None keeps only what the driver commits.
+        scratch: Folder for Tune's own files; removed at the end.
+        on_warning: Told when a worker dies, a line each.
+
+    Returns:
+        How it ended, as :func:`nasneck.runner.in_process.run` does.
+
+    Raises:
+        ClusterError: workers cannot start, or die again and again.
+        StudyError: a study that cannot be written.
+    """
+    searcher = DeskSearcher(desk, spool, workers=workers, on_warning=on_warning)
+    trainable: Any = tune.with_parameters(Worker, make=make, space=space, spool=spool, share=share)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    try:
+        with _environment(_SETTINGS):
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle()])),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=-1,
+                    max_concurrent_trials=workers,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    # A name of its own, so that two searches on one cluster share nothing.
+                    name=f"nasneck-{uuid.uuid4().hex[:12]}",
+                    storage_path=str(scratch.absolute()),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=0),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[_Failures(searcher)],
+                ),
+            )
+            tuner.fit()
+    except KeyboardInterrupt:
+        return desk.summary(interrupted=True)
+    except Exception as error:
+        if searcher.problem is not None:
+            raise searcher.problem from None
+        raise ClusterError(f"Ray Tune failed: {cause(error)}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return desk.summary()
+
+
+class DeskSearcher(Searcher):
+    """Ray Tune's view of a desk.
+
+    An exception here ends Tune's run; the first one is kept in ``problem``, as Tune may wrap it.
+    """
+
+    def __init__(
+        self, desk: Desk[Any], spool: Spool | None, *, workers: int, on_warning: Callable[[str], object]
+    ) -> None:
+        super().__init__()
+        self.problem: BaseException | None = None
+        self._desk = desk
+        self._spool = spool
+        self._on_warning = on_warning
+        self._jobs: dict[str, Job[Any]] = {}  # by Tune's trial id
+        self._again: deque[Job[Any]] = deque()
+        self._attempts: dict[int, int] = {}
+        self._deaths = 0  # in a row
+        self._most_deaths = max(3 * ATTEMPTS, ATTEMPTS * workers)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next job as a configuration; None if there is none now."""
+        with self._noted():
+            job = self._again.popleft() if self._again else self._desk.next()
+            if job is None:
+                # A running job may come back, if its worker dies.
+                return Searcher.FINISHED if self._desk.closed and not self._desk.running else None
+            self._jobs[trial_id] = job
+            return {"number": job.number, "choices": list(job.trial.choices), "cache_key": job.cache_key}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Every result is the last one of its trial."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take a measurement in. Errors come with their reason to :meth:`failed`."""
+        if error or result is None:
+            return
+        with self._noted():
+            if "fatal" in result:
+                raise ClusterError(str(result["fatal"]))
+            self._deaths = 0
+            measurement = Measurement.from_dict(json.loads(result["measurement"]))
+            self._finish(self._jobs.pop(trial_id), measurement)
+
+    def failed(self, trial_id: str, reason: str, *, hopeless: bool = False) -> None:
+        """A worker died over a trial; ``hopeless`` if the next one would as well."""
+        with self._noted():
+            if hopeless:
+                raise ClusterError(f"a worker cannot start: {reason}")
+            job = self._jobs.pop(trial_id, None)
+            if job is None:
+                return
+            self._deaths += 1
+            attempts = self._attempts[job.number] = self._attempts.get(job.number, 0) + 1
+            if self._deaths >= self._most_deaths:
+                raise ClusterError(f"{self._deaths} workers died in a row without a result; the last one: {reason}")
+            if attempts < ATTEMPTS:
+                self._on_warning(f"trial {job.number}: its worker died and it is measured again ({reason})")
+                self._again.append(job)
+            else:
+                state = State.OOM if "OutOfMemory" in reason else State.ERROR
+                self._finish(job, Measurement(state, text=f"{attempts} workers died over it; the last one: {reason}"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into files that are never read; a study is no part of them."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: the study has everything."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: a search is resumed from its study."""
+
+    def _finish(self, job: Job[Any], measurement: Measurement) -> None:
+        self._desk.finish(job.number, measurement)
+        self._attempts.pop(job.number, None)
+        if self._spool is not None:
+            self._spool.drop(job.number)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.problem = self.problem or error
+            raise
+
+
+class _Failures(tune.Callback):
+    """Tells the searcher why a trial failed, which Tune itself does not."""
+
+    def __init__(self, searcher: DeskSearcher) -> None:
+        self._searcher = searcher
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        path = trial.error_file
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n") if path else []
+        text = "\n".join(lines)
+        raised = next((line for line in reversed(lines) if line.strip()), "no reason given").strip()
+        # What a worker raises, rather than dies of, it would raise for every trial: it cannot be unpickled
+        # there, or we have made a mistake.
+        self._searcher.failed(trial.trial_id, raised[:300], hopeless="creation task" in text or "RayTaskError" in text)
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Settings that Tune reads from the environment only; afterwards as before."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

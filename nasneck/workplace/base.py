@@ -1,0 +1,48 @@
+"""What a search wants of the place where its candidates are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from nasneck.graph import NeckGraph
+from nasneck.proxy.views import Progress as Preparing
+from nasneck.runner import Desk, Summary
+from nasneck.space import SearchSpace
+
+Warn = Callable[[str], object]
+
+
+class Workplace(Protocol):
+    """A context manager; leaving it ends whatever it started."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """How it computes. A GPU and a CPU, or two number formats, would put rewards of different origin into
+        one ranking, so one study keeps to one of these."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Candidates measured at once."""
+        ...
+
+    def prepare(self, progress: Preparing) -> None:
+        """Do once what all candidates share. May raise a ``NasneckError``."""
+        ...
+
+    def cache_key(self, graph: NeckGraph) -> str:
+        """When two graphs need no second measurement; after :meth:`prepare`."""
+        ...
+
+    def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
+        """Measure until the desk has no more jobs; ``folder`` is the study's."""
+        ...

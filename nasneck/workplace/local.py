@@ -1,0 +1,61 @@
+"""One candidate at a time, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nasneck.data import DetectionData
+from nasneck.experiment import Experiment
+from nasneck.graph import NeckGraph
+from nasneck.proxy import ProxyTask
+from nasneck.proxy.views import Progress as Preparing
+from nasneck.runner import Desk, Summary, run
+from nasneck.space import SearchSpace
+
+
+class LocalWorkplace:
+    """See :class:`nasneck.workplace.Workplace`.
+
+    Args:
+        experiment: What to measure.
+        data: Its images.
+        store: Folder for the backbone's weights.
+    """
+
+    workers = 1
+
+    def __init__(self, experiment: Experiment, data: DetectionData, *, store: Path) -> None:
+        self._seed = experiment.seed
+        self._task = ProxyTask(experiment.proxy, experiment.neck, data, store=store, device=experiment.device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was started."""
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """Device and number format of this process."""
+        return computed_by(self._task)
+
+    def prepare(self, progress: Preparing) -> None:
+        """Train or load the backbone, compute features."""
+        self._task.prepare(progress)
+
+    def cache_key(self, graph: NeckGraph) -> str:
+        """That of the proxy task."""
+        return self._task.cache_key(graph, seed=self._seed)
+
+    def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
+        """Measure one after another."""
+        return run(desk, lambda graph: self._task.evaluate(graph, seed=self._seed))
+
+
+def computed_by(task: ProxyTask) -> dict[str, Any]:
+    """What the rewards of one study must have in common."""
+    return {"device": task.device.type, "bfloat16": task.amp}
