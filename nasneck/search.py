@@ -84,7 +84,9 @@ def search(
     space = build_space(experiment.space, experiment.neck)
     warm = [space.encode(_fixed(name, space)) for name in experiment.search.warm]
     make = _strategy_maker(experiment, space)
-    make()
+    objectives = getattr(make().options, "objectives", 1)
+    if objectives != 1:
+        raise ConfigError(f"[strategy]: objectives {objectives}: a search has one so far, its reward")
     if not experiment.resources.distributed:
         resolve_device(experiment.device)
     check_folder(out)
@@ -189,7 +191,7 @@ def _open_study(
     table = {**experiment.to_dict(), "data_digest": data.digest, "computed": place.computed}
     if resume_study:
         return Study.open(out, experiment=table, free=FREE)
-    return Study.create(out, experiment=table, seed=experiment.seed)
+    return Study.create(out, experiment=table, seed=experiment.seed, decisions=space.decisions)
 
 
 def _discard(out: Path) -> None:

@@ -178,6 +178,11 @@ def test_preparation_that_fails_keeps_a_study_that_was_there(monkeypatch: pytest
         ({"search": {"warm": ["fnp"]}}, ConfigError, r"\[search\] warm: unknown neck 'fnp'; did you mean 'fpn'"),
         ({"search": {"warm": ["fpn"]}}, ConfigError, "'fpn' is not a neck that repeats, so it is not in the space"),
         ({"search": {"warm": ["bifpn"]}}, SpaceError, "not in the space"),
+        (
+            {"strategy": {"name": "optuna", "sampler": "nsgaii", "objectives": 2}},
+            ConfigError,
+            "objectives 2: a search has one so far",
+        ),
         ({"device": "tpu"}, DeviceError, "'tpu'"),
     ],
 )

@@ -12,12 +12,13 @@ from nasneck.errors import ConfigError, NasneckError, SpaceError
 from nasneck.resources import find_resource, resource_names
 from nasneck.settings import build, did_you_mean
 from nasneck.space.base import SearchSpace
+from nasneck.space.bidirectional import BidirectionalSpace
 from nasneck.space.merging_cells import MergingCellSpace
 
 SCHEMA = "nasneck.space/1"
 
 # What ``kind`` in a file may say.
-KINDS: dict[str, type[SearchSpace]] = {"merging_cells": MergingCellSpace}
+KINDS: dict[str, type[SearchSpace]] = {"bidirectional": BidirectionalSpace, "merging_cells": MergingCellSpace}
 
 
 def load_space(name: str | Path, **overrides: Any) -> SearchSpace:

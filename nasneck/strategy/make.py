@@ -10,11 +10,15 @@ from nasneck.errors import ConfigError
 from nasneck.settings import did_you_mean
 from nasneck.strategy.base import Strategy
 from nasneck.strategy.controller import ControllerStrategy
+from nasneck.strategy.evolution import EvolutionStrategy
+from nasneck.strategy.optuna_strategy import OptunaStrategy
 from nasneck.strategy.random import RandomStrategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "random": RandomStrategy,
     "controller": ControllerStrategy,
+    "evolution": EvolutionStrategy,
+    "optuna": OptunaStrategy,
 }
 
 

@@ -40,7 +40,7 @@ class Told:
 def current_versions() -> dict[str, str]:
     """Versions that decide whether a log can be repeated exactly."""
     versions = {"python": platform.python_version()}
-    for name in ("torch", "nasneck"):
+    for name in ("torch", "nasneck", "optuna", "scipy"):  # the last two for strategies that use them
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

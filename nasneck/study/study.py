@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from nasneck.decision import Decision
 from nasneck.errors import StudyError
 from nasneck.strategy.base import Snapshot
 from nasneck.study import codec, database
@@ -35,6 +36,10 @@ from nasneck.study.records import (
 )
 from nasneck.trial import Ask, Measurement, Outcome, State, Trial
 
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.study import Study as OptunaStudy
+
 
 class Study:
     """Made by :meth:`create`, :meth:`open` (both hold the folder until :meth:`close`) or :meth:`read`.
@@ -48,13 +53,16 @@ class Study:
         self._lock = lock
 
     @classmethod
-    def create(cls, folder: str | Path, *, experiment: Mapping[str, Any], seed: int) -> Study:
+    def create(
+        cls, folder: str | Path, *, experiment: Mapping[str, Any], seed: int, decisions: Sequence[Decision] = ()
+    ) -> Study:
         """Start a study in ``folder``, which is made if need be.
 
         Args:
             folder: May hold other files, but no study.
             experiment: The resolved settings, JSON-ready.
             seed: Of the strategy.
+            decisions: The space, so that choices can be named later.
 
         Raises:
             StudyError: the folder holds a study, is in use, or cannot be written.
@@ -68,6 +76,8 @@ class Study:
             "seed": str(int(seed)),
             "injected": "[]",
         }
+        if decisions:
+            meta["decisions"] = json.dumps([[decision.name, decision.choices, decision.kind] for decision in decisions])
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -149,6 +159,15 @@ class Study:
     def seed(self) -> int:
         """Seed of the strategy."""
         return int(self._meta("seed"))
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The space that the study was created with.
+
+        Raises:
+            StudyError: the study does not say (it was made by an older version).
+        """
+        return tuple(Decision(name, choices, kind) for name, choices, kind in json.loads(self._meta("decisions")))
 
     @property
     def versions(self) -> dict[str, str]:
@@ -279,6 +298,27 @@ class Study:
         """Note that all trials from ``first`` to the last one of the log are fed in from outside."""
         ranges = [*self.injected, (first, self.next_number)]
         self._write("UPDATE meta SET value = ? WHERE key = 'injected'", (json.dumps(ranges),))
+
+    def to_optuna(self, storage: str | BaseStorage | None = None, study_name: str | None = None) -> OptunaStudy:
+        """Copy all trials, running ones included, into a new study of Optuna that maximises ``reward``.
+
+        The copy is for looking at (``optuna.visualization``, ``optuna.importance``, the dashboard); this study
+        stays what it is. Parameters are named after decisions and hold indices of choices. How states map is
+        said in :mod:`nasneck.study.optuna_export`; what was measured stands in user attributes, and
+        ``duplicate_of`` in those of a cached trial.
+
+        Args:
+            storage: A storage of Optuna, or its URL, for example ``sqlite:///copy.db``; in memory by default.
+            study_name: By default the name of the folder.
+
+        Raises:
+            StudyError: a study of that name is there, the storage cannot be used, or this study does not say
+                its decisions.
+            ConfigError: Optuna is not installed.
+        """
+        from nasneck.study.optuna_export import to_optuna
+
+        return to_optuna(self, storage, study_name)
 
     def _agree(self, experiment: Mapping[str, Any], free: Collection[str]) -> None:
         stored = self.experiment

@@ -13,8 +13,9 @@ from nasneck.decision import Choices, Decision
 from nasneck.runner import Desk, Summary
 from nasneck.runner import run as run_desk
 from nasneck.strategy import Strategy
+from nasneck.strategy.random import RandomOptions
 from nasneck.study import Study
-from nasneck.trial import Measurement, State
+from nasneck.trial import Ask, Measurement, Outcome, State
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,25 @@ class FakeSpace:
 
     def decode(self, choices: Choices) -> FakeGraph:
         return FakeGraph(tuple(choices[:-1]))
+
+
+class Listed(Strategy):
+    """Asks a given list, again and again, and notes what it is told."""
+
+    name = "listed"
+    description = "asks a given list"
+    Options = RandomOptions
+
+    def __init__(self, space: FakeSpace, choices: list[Choices]) -> None:
+        super().__init__(space.decisions, seed=0)
+        self.choices = choices
+        self.told: list[tuple[int, Outcome]] = []
+
+    def propose(self, number: int) -> Choices:
+        return self.choices[number % len(self.choices)]
+
+    def learn(self, ask: Ask, outcome: Outcome) -> None:
+        self.told.append((ask.number, outcome))
 
 
 def reward(graph: FakeGraph) -> float:

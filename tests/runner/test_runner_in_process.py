@@ -6,36 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from search_fakes import FakeGraph, FakeSpace, cache_key, reward, run
+from search_fakes import FakeGraph, FakeSpace, Listed, cache_key, reward, run
 
 from nasneck.decision import Choices
 from nasneck.errors import ConfigError, SpaceError, StudyError
 from nasneck.runner import Progress, Summary, measure, outcome_of
 from nasneck.strategy import Strategy, make_strategy
-from nasneck.strategy.random import RandomOptions
 from nasneck.study import Study, resume
 from nasneck.trial import Ask, Measurement, Outcome, State
 
 SPACE = FakeSpace(4, 5, 6, 2)
-
-
-class Listed(Strategy):
-    """Asks a given list, again and again, and notes what it is told."""
-
-    name = "listed"
-    description = "asks a given list"
-    Options = RandomOptions
-
-    def __init__(self, space: FakeSpace, choices: list[Choices]) -> None:
-        super().__init__(space.decisions, seed=0)
-        self.choices = choices
-        self.told: list[tuple[int, Outcome]] = []
-
-    def propose(self, number: int) -> Choices:
-        return self.choices[number % len(self.choices)]
-
-    def learn(self, ask: Ask, outcome: Outcome) -> None:
-        self.told.append((ask.number, outcome))
 
 
 class Evaluator:

@@ -56,7 +56,7 @@ def test_a_file_of_ones_own(tmp_path):
         ("levels = [", "not TOML"),
         ("", "schema is None; a search space has schema = 'nasneck.space/1'"),
         ('schema = "other/1"', "schema is 'other/1'"),
-        ('schema = "nasneck.space/1"', r"unknown kind None \(known: merging_cells\)"),
+        ('schema = "nasneck.space/1"', r"unknown kind None \(known: bidirectional, merging_cells\)"),
         (
             'schema = "nasneck.space/1"\nkind = "merging_cell"',
             "unknown kind 'merging_cell'; did you mean 'merging_cells'",
@@ -90,7 +90,9 @@ def test_a_file_that_is_no_text(tmp_path):
 
 
 def test_names_that_are_unknown(tmp_path):
-    with pytest.raises(SpaceError, match=r"no search space 'nas_fnp': .*did you mean 'nas_fpn'\? \(known: nas_fpn"):
+    with pytest.raises(
+        SpaceError, match=r"no search space 'nas_fnp': .*did you mean 'nas_fpn'\? \(known: bifpn, nas_fpn"
+    ):
         load_space("nas_fnp")
     with pytest.raises(SpaceError, match=r"no search space '.*none.toml': not a file"):
         load_space(tmp_path / "none.toml")

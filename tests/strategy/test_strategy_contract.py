@@ -1,15 +1,20 @@
-"""What every strategy of STRATEGIES has to keep. A new one joins by being added to that dict."""
+"""What every strategy of STRATEGIES has to keep, one of Optuna's with every sampler. A new one joins by being there."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +23,8 @@ from hypothesis import strategies as st
 import nasneck
 from nasneck.decision import Decision, check_choices
 from nasneck.errors import ConfigError, SpaceError, StudyError
-from nasneck.strategy import STRATEGIES, Snapshot, Strategy, make_strategy
+from nasneck.strategy import STRATEGIES, Exhausted, Snapshot, Strategy, make_strategy
+from nasneck.strategy.optuna_samplers import CLASSES, LIMITS
 from nasneck.trial import Ask, Outcome, State
 
 DECISIONS = (
@@ -31,11 +37,44 @@ DECISIONS = (
 )
 FAILED = [state for state in State if not state.has_values]
 
-every = pytest.mark.parametrize("name", sorted(STRATEGIES))
+
+@dataclass(frozen=True)
+class Case:
+    """A strategy, with options for some."""
+
+    strategy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    exhaustive: bool = False  # asks every vector once, then raises Exhausted
+    trials: int = 60  # at most, where trials are told; past the random start in any case
+    examples: int = 25  # of hypothesis
+
+
+def optuna_case(sampler: str) -> Case:
+    # Past the random start early, so that the sampler itself is what is tested.
+    settings = {
+        "tpe": {"n_startup_trials": 4},
+        "gp": {"n_startup_trials": 4},
+        "nsgaii": {"population_size": 8},
+        "nsgaiii": {"population_size": 8},
+    }
+    options = {"sampler": sampler, "settings": settings.get(sampler, {})}
+    if sampler == "gp":  # about a tenth of a second per ask
+        return Case("optuna", options, trials=12, examples=10)
+    return Case("optuna", options, exhaustive=sampler in LIMITS)
+
+
+CASES = {name: Case(name) for name in STRATEGIES if name != "optuna"}
+CASES |= {f"optuna-{sampler}": optuna_case(sampler) for sampler in CLASSES}
+
+every = pytest.mark.parametrize("name", sorted(CASES))
 
 
 def fresh(name: str, seed: int = 3, decisions: tuple[Decision, ...] = DECISIONS) -> Strategy:
-    return make_strategy(name, decisions, seed=seed)
+    return make_strategy(CASES[name].strategy, decisions, seed=seed, options=CASES[name].options)
+
+
+def few(name: str, trials: int) -> int:
+    return min(trials, CASES[name].trials)
 
 
 def reward(choices: tuple[int, ...]) -> Outcome:
@@ -59,8 +98,8 @@ def through_disk(snapshot: Snapshot) -> Snapshot:
 
 @every
 def test_choices_are_legal_and_numbers_count_up(name: str) -> None:
-    asks = live(fresh(name), 45)
-    assert [ask.number for ask in asks] == list(range(45))
+    asks = live(fresh(name), few(name, 45))
+    assert [ask.number for ask in asks] == list(range(few(name, 45)))
     for ask in asks:
         assert check_choices(DECISIONS, ask.choices) == ask.choices
         assert all(type(choice) is int for choice in ask.choices)
@@ -76,27 +115,37 @@ def test_every_choice_can_be_asked(name: str) -> None:
 
 @every
 def test_same_seed_same_asks_and_another_seed_others(name: str) -> None:
-    assert live(fresh(name), 30) == live(fresh(name), 30)
-    assert live(fresh(name, seed=4), 30) != live(fresh(name, seed=3), 30)
+    assert live(fresh(name), few(name, 30)) == live(fresh(name), few(name, 30))
+    assert live(fresh(name, seed=4), few(name, 30)) != live(fresh(name, seed=3), few(name, 30))
 
 
-@every
-def test_same_asks_in_another_process_with_other_hash_seed_and_threads(name: str) -> None:
+@pytest.fixture(scope="module")
+def elsewhere() -> dict[str, list[list[int]]]:
+    """Asks of all cases in one other process, with another hash seed and more threads."""
     code = (
-        "import json, sys, torch; torch.set_num_threads(2)\n"
-        "from test_strategy_contract import fresh, live\n"
-        "print(json.dumps([ask.choices for ask in live(fresh(sys.argv[1]), 30)]))"
+        "import json, torch; torch.set_num_threads(2)\n"
+        "from test_strategy_contract import CASES, few, fresh, live\n"
+        "print(json.dumps({name: [ask.choices for ask in live(fresh(name), few(name, 30))] for name in CASES}))"
     )
     root = Path(nasneck.__file__).parents[1]
     environment = {
         **os.environ,
         "PYTHONHASHSEED": "12345",
+        "OMP_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "2",
         "PYTHONPATH": os.pathsep.join([str(root), str(Path(__file__).parent)]),
     }
-    out = subprocess.run(
-        [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, check=True
-    )
-    assert [tuple(choices) for choices in json.loads(out.stdout)] == [ask.choices for ask in live(fresh(name), 30)]
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stderr == ""
+    return json.loads(out.stdout)
+
+
+@every
+def test_same_asks_in_another_process_with_other_hash_seed_and_threads(
+    name: str, elsewhere: dict[str, list[list[int]]]
+) -> None:
+    here = [list(ask.choices) for ask in live(fresh(name), few(name, 30))]
+    assert elsewhere[name] == here
 
 
 @every
@@ -122,14 +171,14 @@ def test_failed_outcomes_survive(name: str) -> None:
         strategy.tell(strategy.ask().number, Outcome(values))
     strategy.tell(strategy.ask().number, Outcome((), state=State.CACHED))
     strategy.tell(strategy.ask().number, Outcome((0.5,), state=State.PRUNED, rung=2))
-    for ask in live(strategy, 30):
+    for ask in live(strategy, few(name, 30)):
         check_choices(DECISIONS, ask.choices)
 
 
 @every
 def test_negative_losses_as_rewards(name: str) -> None:
     strategy = fresh(name)
-    for i in range(30):
+    for i in range(few(name, 30)):
         strategy.tell(strategy.ask().number, Outcome((-1000.0 - i,)))
     check_choices(DECISIONS, strategy.ask().choices)
 
@@ -137,8 +186,15 @@ def test_negative_losses_as_rewards(name: str) -> None:
 @every
 @pytest.mark.parametrize("decisions", [(Decision("a", 1, "x"), Decision("b", 1, "x")), (Decision("only", 4, "x"),)])
 def test_degenerate_spaces(name: str, decisions: tuple[Decision, ...]) -> None:
-    for ask in live(fresh(name, decisions=decisions), 45):
-        check_choices(decisions, ask.choices)
+    strategy, size = fresh(name, decisions=decisions), math.prod(decision.choices for decision in decisions)
+    if CASES[name].exhaustive:
+        assert len({ask.choices for ask in live(strategy, size)}) == size
+        with pytest.raises(Exhausted):
+            strategy.ask()
+        assert strategy.next_number == size
+    else:
+        for ask in live(strategy, few(name, 45)):
+            check_choices(decisions, ask.choices)
 
 
 @every
@@ -178,23 +234,27 @@ def test_injected_choices_are_numbered_and_checked(name: str) -> None:
 
 @every
 def test_global_generators_are_left_alone(name: str) -> None:
-    torch_before, random_before = torch.get_rng_state(), random.getstate()
-    live(fresh(name), 30)
+    torch_before, random_before, numpy_before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    live(fresh(name), few(name, 30))
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert random.getstate() == random_before
+    numpy_after = np.random.get_state()
+    assert np.array_equal(numpy_after[1], numpy_before[1]) and numpy_after[2:] == numpy_before[2:]
 
 
 @every
 def test_global_generators_do_not_matter(name: str) -> None:
-    expected = live(fresh(name), 30)
+    expected = live(fresh(name), few(name, 30))
+    random_before, numpy_before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
-        state = random.getstate()
         random.seed(99)
+        np.random.seed(99)
         try:
-            assert live(fresh(name), 30) == expected
+            assert live(fresh(name), few(name, 30)) == expected
         finally:
-            random.setstate(state)
+            random.setstate(random_before)
+            np.random.set_state(numpy_before)
 
 
 # A script of calls: ask, inject, or tell one of the open asks (chosen by the number), now and then failed.
@@ -237,31 +297,39 @@ def replay(strategy: Strategy, log: list[object]) -> None:
 
 
 @every
-@settings(max_examples=25, deadline=None)
-@given(calls=CALLS, seed=st.integers(0, 5))
-def test_replay_of_a_log_equals_the_live_strategy(name: str, calls: list[tuple[str, int, bool]], seed: int) -> None:
-    first, second = fresh(name, seed), fresh(name, seed)
-    replay(second, play(first, calls))
-    assert second.open_asks == first.open_asks
-    assert live(second, 12) == live(first, 12)
+def test_replay_of_a_log_equals_the_live_strategy(name: str) -> None:
+    @settings(max_examples=CASES[name].examples, deadline=None)
+    @given(calls=CALLS, seed=st.integers(0, 5))
+    def check(calls: list[tuple[str, int, bool]], seed: int) -> None:
+        first, second = fresh(name, seed), fresh(name, seed)
+        replay(second, play(first, calls))
+        assert second.open_asks == first.open_asks
+        assert live(second, few(name, 12)) == live(first, few(name, 12))
+
+    check()
 
 
 @every
-@settings(max_examples=25, deadline=None)
-@given(calls=CALLS, seed=st.integers(0, 5))
-def test_restored_strategy_goes_on_identically(name: str, calls: list[tuple[str, int, bool]], seed: int) -> None:
-    first = fresh(name, seed)
-    play(first, calls)
-    snapshot = first.snapshot()
-    if snapshot is None:
+def test_restored_strategy_goes_on_identically(name: str) -> None:
+    if fresh(name).snapshot() is None:
         pytest.skip(f"{name} keeps no snapshots")
-    second = fresh(name, seed)
-    second.restore(through_disk(snapshot))
-    assert second.open_asks == first.open_asks
-    for ask in first.open_asks:
-        first.tell(ask.number, reward(ask.choices))
-        second.tell(ask.number, reward(ask.choices))
-    assert live(second, 12) == live(first, 12)
+
+    @settings(max_examples=CASES[name].examples, deadline=None)
+    @given(calls=CALLS, seed=st.integers(0, 5))
+    def check(calls: list[tuple[str, int, bool]], seed: int) -> None:
+        first = fresh(name, seed)
+        play(first, calls)
+        snapshot = first.snapshot()
+        assert snapshot is not None
+        second = fresh(name, seed)
+        second.restore(through_disk(snapshot))
+        assert second.open_asks == first.open_asks
+        for ask in first.open_asks:
+            first.tell(ask.number, reward(ask.choices))
+            second.tell(ask.number, reward(ask.choices))
+        assert live(second, few(name, 12)) == live(first, few(name, 12))
+
+    check()
 
 
 @every
@@ -271,13 +339,13 @@ def test_snapshot_is_not_changed_by_what_follows(name: str) -> None:
     snapshot = first.snapshot()
     if snapshot is None:
         pytest.skip(f"{name} keeps no snapshots")
-    expected = live(first, 30)
+    expected = live(first, few(name, 30))
     second = fresh(name)
     second.restore(snapshot)
-    assert live(second, 30) == expected
+    assert live(second, few(name, 30)) == expected
     third = fresh(name)
     third.restore(snapshot)
-    assert live(third, 30) == expected
+    assert live(third, few(name, 30)) == expected
 
 
 @every
@@ -294,11 +362,12 @@ def test_snapshots_that_do_not_fit(name: str) -> None:
 
 @every
 def test_unknown_options(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"strategy '{name}': unknown setting 'temprature'"):
-        make_strategy(name, DECISIONS, seed=0, options={"temprature": 1.0})
+    strategy = CASES[name].strategy
+    with pytest.raises(ConfigError, match=f"strategy '{strategy}': unknown setting 'temprature'"):
+        make_strategy(strategy, DECISIONS, seed=0, options={"temprature": 1.0})
 
 
-@every
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_description_is_one_line(name: str) -> None:
     assert STRATEGIES[name].name == name
     description = STRATEGIES[name].description

@@ -35,7 +35,7 @@ def test_meta(tmp_path: Path) -> None:
         assert study.experiment == EXPERIMENT
         assert study.seed == 1
         assert study.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
-        assert set(study.versions) == {"python", "torch", "nasneck"}
+        assert set(study.versions) == {"python", "torch", "nasneck", "optuna", "scipy"}
         assert study.created.endswith("+00:00")
         assert study.trials() == [] and study.best() is None and study.next_number == 0
 
