@@ -61,9 +61,12 @@ def trial_rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write ``rows`` with the command and the commit that made them; nothing but a header for no rows."""
+    """Write ``rows`` with the command and the commit that made them, unless they say it themselves.
+
+    No rows give nothing but a header.
+    """
     made = {"command": command(), "commit": commit()}
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["number"]
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in made)) or ["number"]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*names, *made], lineterminator="\n")
     writer.writeheader()

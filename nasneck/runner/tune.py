@@ -65,7 +65,8 @@ def run_on_tune(
         on_warning: Told when a worker dies, a line each.
 
     Returns:
-        How it ended, as :func:`nasneck.runner.in_process.run` does.
+        How it ended, as :func:`nasneck.runner.in_process.run` does. After Ctrl-C, which does not wait for
+        workers, these live until the process disconnects from Ray.
 
     Raises:
         ClusterError: workers cannot start, or die again and again.
@@ -99,18 +100,22 @@ def run_on_tune(
     except KeyboardInterrupt:
         return desk.summary(interrupted=True)
     except Exception as error:
-        if searcher.problem is not None:
-            raise searcher.problem from None
-        raise ClusterError(f"Ray Tune failed: {cause(error)}") from error
+        if searcher.problem is None:
+            raise ClusterError(f"Ray Tune failed: {cause(error)}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if isinstance(searcher.problem, KeyboardInterrupt):
+        return desk.summary(interrupted=True)
+    if searcher.problem is not None:
+        raise searcher.problem
     return desk.summary()
 
 
 class DeskSearcher(Searcher):
     """Ray Tune's view of a desk.
 
-    An exception here ends Tune's run; the first one is kept in ``problem``, as Tune may wrap it.
+    The first exception is kept in ``problem`` and raised again at every call. Tune takes one that comes from
+    :meth:`on_trial_complete` for a failure of the trial; one from :meth:`suggest` ends its run.
     """
 
     def __init__(
@@ -189,10 +194,12 @@ class DeskSearcher(Searcher):
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
+        if self.problem is not None:
+            raise self.problem
         try:
             yield
         except BaseException as error:
-            self.problem = self.problem or error
+            self.problem = error
             raise
 
 
