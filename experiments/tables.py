@@ -3,8 +3,9 @@
     python experiments/tables.py           # rewrites the part of README.md between the markers
     python experiments/tables.py --check   # says whether it is up to date (exit status 1 if not)
 
-For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if present ``NAME_trials.csv`` (its search) and
-``NAME_reward.csv`` (some of its candidates with several seeds on the reward split).
+For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if present ``NAME_trials.csv`` (its search),
+``NAME_reward.csv`` (some of its candidates with several seeds on the reward split), and for searches with several
+strategies ``NAME_STRATEGY_trials.csv`` and ``NAME_best.png`` (see ``strategies.py`` and ``figures.py``).
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from strategies import RESULTS, STRATEGIES
 
 from nasneck.report import legend, markdown_table, spread_sentence, summarize
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "experiments" / "results"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
@@ -44,6 +45,11 @@ def section(path: Path) -> str:
     name = path.stem.removesuffix("_compare")
     rows = pd.read_csv(path)
     parts = [f"### {name}", verdict(rows), markdown_table(summarize(rows)).strip(), legend(rows)]
+    paths = {strategy: RESULTS / f"{name}_{strategy}_trials.csv" for strategy in STRATEGIES}
+    searches = [search_line(strategy, path) for strategy, path in paths.items() if path.exists()]
+    if searches:
+        parts.append("\n".join([SEARCH_HEAD, *searches]))
+        parts.append(f"![best reward so far](experiments/results/{name}_best.png)")
     trials, reward = RESULTS / f"{name}_trials.csv", RESULTS / f"{name}_reward.csv"
     if trials.exists():
         parts.append(spread(pd.read_csv(trials), pd.read_csv(reward) if reward.exists() else None))
@@ -53,10 +59,10 @@ def section(path: Path) -> str:
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """Whether the first neck, the searched one, is ahead of the best of the others by more than the seeds' spread."""
+    """Whether the best of the searched necks is ahead of the best of the others by more than the seeds' spread."""
     summary = summarize(rows)
-    found, others = summary.iloc[0], summary.iloc[1:]
-    best = others.loc[others["ap"].idxmax()]
+    searched = summary["neck"].str.contains("#")  # RUN#TRIAL
+    found, best = (part.loc[part["ap"].idxmax()] for part in (summary[searched], summary[~searched]))
     ahead = float(found["ap"] - best["ap"])
     # Standard error of a difference of two means.
     error = float((found["ap_sd"] ** 2 / found["seeds"] + best["ap_sd"] ** 2 / best["seeds"]) ** 0.5)
@@ -65,6 +71,19 @@ def verdict(rows: pd.DataFrame) -> str:
         f"The best found, {found['neck']}, is {100 * ahead:+.1f} AP from the best fixed neck, {best['neck']}; that is "
         f"{said} the standard error of the difference ({100 * error:.1f})."
     )
+
+
+SEARCH_HEAD = """\
+| search | candidates | best reward | mean reward | of the last 20 | standard deviation |
+|---|---:|---:|---:|---:|---:|"""
+
+
+def search_line(strategy: str, path: Path) -> str:
+    """What one strategy found, a row below :data:`SEARCH_HEAD`; rewards in percent AP."""
+    trials = pd.read_csv(path).sort_values("number")
+    rewards = 100 * trials[trials["state"] == "ok"]["reward"]
+    numbers = (rewards.max(), rewards.mean(), rewards.tail(20).mean(), rewards.std(ddof=1))
+    return f"| {strategy} | {len(rewards)} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |"
 
 
 def spread(trials: pd.DataFrame, reward: pd.DataFrame | None) -> str:

@@ -19,9 +19,7 @@ def timm_backbone(name: str, wanted: tuple[int, ...], *, norm: str, pretrained: 
         import timm
         from timm.layers.norm_act import freeze_batch_norm_2d
     except ImportError:
-        raise ConfigError(
-            f"backbone 'timm:{name}' needs timm, which is not installed: pip install 'nasneck[timm]'"
-        ) from None
+        raise ConfigError(f"backbone 'timm:{name}' needs timm, which is not installed: pip install timm") from None
     if norm == "group":
         raise ConfigError(f"norm 'group' cannot be put into 'timm:{name}'; use batch (its own norm) or frozen")
     if not timm.is_model(name):

@@ -103,7 +103,7 @@ def connected(address: str | None, *, cpus: float) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise ClusterError("several workers need Ray; pip install 'nasneck[distributed]'") from None
+        raise ClusterError("several workers need Ray: pip install 'ray[tune]'") from None
     if ray.is_initialized():
         yield
         return

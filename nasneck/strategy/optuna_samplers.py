@@ -86,7 +86,7 @@ def make_sampler(name: str, decisions: Sequence[Decision], *, seed: int, setting
     import optuna
 
     if name == "gp" and importlib.util.find_spec("scipy") is None:
-        raise ConfigError("sampler 'gp' needs scipy; it comes with: pip install nasneck[optuna]")
+        raise ConfigError("sampler 'gp' needs scipy, which is not installed: pip install scipy")
     size = math.prod(decision.choices for decision in decisions)
     if size > LIMITS.get(name, size):
         other = "'grid'" if size <= LIMITS["grid"] else "'tpe' or 'random'"

@@ -24,7 +24,7 @@ def require_optuna() -> None:
     try:
         import optuna  # noqa: F401  (only whether it can be imported matters)
     except ImportError as error:
-        raise ConfigError(f"Optuna is missing ({error}); it comes with: pip install nasneck[optuna]") from None
+        raise ConfigError(f"Optuna is missing ({error}); pip install optuna") from None
 
 
 @contextmanager

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,31 +22,45 @@ from nasneck.trial import State, Trial
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray")
-# Warnings of Ray's own modules.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
+@dataclass
+class Nodes:
+    """The cluster of ``cluster_nodes``."""
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
+    process: subprocess.Popen[str]
+    address: str
+    raylets: list[int]
 
-
-def workers_of(node: Any) -> list[Any]:
-    """Processes of a node that are measuring."""
-    found = []
-    for raylet in node.all_processes["raylet"]:
+    def workers(self, node: int) -> list[Any]:
+        """Processes of a node that are measuring."""
+        found = []
         with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(raylet.process.pid).children(recursive=True):
+            for child in psutil.Process(self.raylets[node]).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if "Trainable.train" in " ".join(child.cmdline()):
                         found.append(child)
-    return found
+        return found
+
+    def remove_second(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("remove\n")
+        self.process.stdin.flush()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Nodes]:
+    program = [sys.executable, str(Path(__file__).with_name("cluster_nodes.py"))]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        # Ray's own lines come first.
+        line = next(line for line in process.stdout if line.startswith('{"address"'))
+        yield Nodes(process, **json.loads(line))
+        process.stdin.close()
 
 
 def trials_of(folder: Any) -> list[Trial]:
@@ -61,18 +81,16 @@ def first(look: Callable[[], list[Any]], seconds: float = 60) -> Any:
     return found[0]
 
 
-def test_a_worker_and_then_a_node_are_lost(cli: Cli, experiment: str, cluster: Any) -> None:
-    second = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+def test_a_worker_and_then_a_node_are_lost(cli: Cli, experiment: str, cluster: Nodes) -> None:
     args = ["search", experiment, "--out", "q", "--address", cluster.address, "--set", "proxy.steps=60"]
     running = cli.start(*args, "--set", "search.trials=14")
     folder = cli.cwd / "q"
     running.until(lambda: ended(folder) >= 2, 180)
-    first(lambda: workers_of(cluster.head_node)).kill()
+    first(lambda: cluster.workers(0)).kill()
     before = ended(folder)
     running.until(lambda: ended(folder) >= before + 2, 180)
-    first(lambda: workers_of(second))  # it has something to lose
-    cluster.remove_node(second, allow_graceful=False)
+    first(lambda: cluster.workers(1))  # it has something to lose
+    cluster.remove_second()
     result = running.wait()
     assert result.code == 0, result.err
     assert "14 trials measured" in result.out
@@ -85,10 +103,7 @@ def test_a_worker_and_then_a_node_are_lost(cli: Cli, experiment: str, cluster: A
     assert not (folder / "spool").exists() and not (folder / "tune").exists()
 
 
-def test_two_searches_at_once_on_one_cluster(cli: Cli, experiment: str, cluster: Any) -> None:
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-
+def test_two_searches_at_once_on_one_cluster(cli: Cli, experiment: str, cluster: Nodes) -> None:
     def start(name: str, seed: int) -> Any:
         args = ["--address", cluster.address, "--workers", 1, "--set", f"seed={seed}"]
         return cli.start("search", experiment, "--out", name, *args)

@@ -127,6 +127,19 @@ def test_a_search_on_ray_can_be_resumed_in_the_process(study: Study, tmp_path: P
     assert run(study, resumed.strategy, SPACE, evaluate, cache_key, trials=16).measured == 16
 
 
+class Threads(FileEvaluator):
+    def __call__(self, graph: FakeGraph) -> Measurement:
+        import torch
+
+        return Measurement(State.OK, reward=0.5, parameters=torch.get_num_threads())
+
+
+def test_workers_have_one_thread(study: Study, tmp_path: Path) -> None:
+    summary = search(study, Listed(SPACE, [(2, 0, 0, 0)]), Make(tmp_path / "notes", Threads), trials=1)
+    assert summary.best is not None and summary.best.measurement is not None
+    assert summary.best.measurement.parameters == 1
+
+
 def test_a_strategy_at_its_end_ends_the_search(study: Study, tmp_path: Path) -> None:
     choices = [(2, 0, 0, 0), (3, 0, 0, 0), (2, 0, 0, 1)]
     summary = search(study, Listed(SPACE, choices), Make(tmp_path / "notes"), trials=9, max_duplicates=4)

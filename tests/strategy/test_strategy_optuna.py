@@ -141,7 +141,7 @@ def test_optuna_is_imported_late() -> None:
 @pytest.mark.parametrize(("package", "sampler"), [("optuna", "random"), ("scipy", "gp")])
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch, package: str, sampler: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=r"^strategy 'optuna': .*pip install nasneck\[optuna\]$"):
+    with pytest.raises(ConfigError, match=rf"^strategy 'optuna': .*pip install {package}$"):
         strategy_of(sampler)
 
 

@@ -236,7 +236,7 @@ def test_storages_that_cannot_be_used(tmp_path: Path, url: str) -> None:
 def test_optuna_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with of_every_kind(tmp_path) as study:
         monkeypatch.setitem(sys.modules, "optuna", None)
-        with pytest.raises(ConfigError, match=r"pip install nasneck\[optuna\]$"):
+        with pytest.raises(ConfigError, match=r"pip install optuna$"):
             study.to_optuna()
 
 
