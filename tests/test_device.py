@@ -3,6 +3,7 @@ import torch
 
 from nasneck.device import (
     describe_device,
+    limit_memory,
     one_thread,
     peak_memory_mb,
     reset_peak_memory,
@@ -79,3 +80,18 @@ def test_peak_memory_counts_mebibytes() -> None:
     later = peak_memory_mb(cpu)
     assert later is not None and later >= first + 60
     del block
+
+
+@pytest.mark.gpu
+def test_a_share_of_the_memory_is_enforced() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    total = torch.cuda.get_device_properties(0).total_memory
+    limit_memory(0.25)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(total // 2, dtype=torch.uint8, device="cuda")
+        torch.empty(total // 10, dtype=torch.uint8, device="cuda")
+    finally:
+        limit_memory(1.0)
+        torch.cuda.empty_cache()

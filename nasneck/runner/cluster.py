@@ -219,7 +219,7 @@ class Remote:
                 if done:
                     return ray.get(call)
             except Exception as error:
-                raise ClusterError(f"worker: {cause(error)}") from None
+                raise ClusterError(cause(error)) from None
 
     def close(self) -> None:
         """End it and give its resources back."""
@@ -239,10 +239,13 @@ class _Holder:
         import torch
 
         torch.set_num_threads(self._threads)  # of this thread, which does the work
-        if self._made is None:
-            self._made = self._make()
-        function = getattr(self._made, method)
-        return function(self._report) if with_progress else function()
+        try:
+            if self._made is None:
+                self._made = self._make()
+            function = getattr(self._made, method)
+            return function(self._report) if with_progress else function()
+        except NasneckError as error:
+            raise ClusterError(f"worker on {socket.gethostname()}: {error}") from None
 
     def latest(self) -> tuple[str, int, int] | None:
         return self._latest

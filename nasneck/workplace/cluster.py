@@ -65,7 +65,9 @@ class ClusterWorkplace:
             if self.workers > places:
                 self._on_warning(f"{self.workers} workers are wanted, but there is room for {places} now")
             self._recipe = self._make_recipe()
-            on_each([node for node in machines if self._share.fit(node.resources)], self._recipe.check)
+            able = [node for node in machines if self._share.fit(node.resources)]
+            if len(able) > 1:  # a single one is found out about by the preparation
+                on_each(able, self._recipe.check)
             make = partial(Preparation, self._recipe, self._store.load())
             self._preparation = Remote(make, self._share)
             self._open.callback(self._preparation.close)  # a connection that was there before goes on

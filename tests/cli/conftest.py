@@ -14,7 +14,8 @@ from cli_process import EXPERIMENT, Cli
 
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[subprocess.Popen[str]]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Ray's workers are nicer than other processes by default, and would wait for the other tests.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     program = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
         yield process

@@ -24,7 +24,12 @@ from nasneck.study import Study, resume
 
 SPACE = FakeSpace(6, 5, 7, 3)
 WARM = [(0, 1, 2, 0), (5, 4, 6, 1), (5, 4, 6, 2)]
-OPTIONS = {"controller": {"hidden": 8, "batch": 4, "epochs": 2}, "random": {}}
+OPTIONS = {
+    "controller": {"hidden": 8, "batch": 4, "epochs": 2},
+    "evolution": {"population": 6, "tournament": 3},
+    "optuna": {"sampler": "tpe", "settings": {"n_startup_trials": 5}},
+    "random": {},
+}
 
 
 def search(name: str, folder: Path, trials: int, *, seconds: float = 0.002) -> Summary:
@@ -76,8 +81,11 @@ def kill_again_and_again(name: str, folder: Path, trials: int, seed: int) -> int
 if __name__ == "__main__":
     mode, name, folder, trials, extra = sys.argv[1:]
     torch.set_num_threads(1)
-    if name == "controller":  # the optimizer's slow import happens before the first fork
+    # Slow imports happen before the first fork.
+    if name == "controller":
         torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    elif name == "optuna":
+        make_strategy(name, SPACE.decisions, seed=0).ask()
     if mode == "kill":
         print(kill_again_and_again(name, Path(folder), int(trials), int(extra)))
     else:

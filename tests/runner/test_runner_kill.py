@@ -42,7 +42,9 @@ def check_integrity(folder: Path) -> None:
     db.close()
 
 
-@pytest.mark.parametrize(("name", "trials", "seed"), [("random", 80, 1), ("controller", 60, 2)])
+@pytest.mark.parametrize(
+    ("name", "trials", "seed"), [("random", 80, 1), ("controller", 60, 2), ("evolution", 60, 3), ("optuna", 50, 4)]
+)
 def test_killed_and_resumed_equals_unbroken(tmp_path: Path, name: str, trials: int, seed: int) -> None:
     summary = search_child.search(name, tmp_path / "whole", trials)
     assert summary.reason == "budget"

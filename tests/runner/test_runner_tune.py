@@ -197,6 +197,13 @@ def test_a_worker_that_cannot_start_ends_the_search(study: Study) -> None:
     assert len(study.in_flight()) >= 1, "nobody measured it, so it is still to be measured"
 
 
+def test_what_fails_on_a_machine_names_it() -> None:
+    from nasneck.runner.cluster import nodes, on_each
+
+    with pytest.raises(ClusterError, match=r"^node \S+: there are no images here$"):
+        on_each(nodes(), Broken())
+
+
 class Unpicklable:
     def __reduce__(self) -> Any:
         return _not_there, ()
