@@ -181,6 +181,8 @@ def with_workers(experiment: Experiment, *, workers: int | None, address: str | 
         raise ConfigError(f"--workers {workers} must be at least 1")
     changes: dict[str, Any] = {}
     if address is not None:
+        if not address:
+            raise ConfigError("--address is empty; give host:port or auto")
         changes["address"] = address
         changes["workers"] = 0
     if workers is not None:

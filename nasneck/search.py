@@ -2,7 +2,7 @@
 
 <out>/study.sqlite      the study, the only thing that a resume needs
 <out>/store/            weights of the cached backbone
-<out>/spool/            while several workers run: what they finished and the study does not hold yet
+<out>/.spool/           while several workers run: what they finished and the study does not hold yet
 <out>/best.json         graph of the best candidate so far
 <out>/best.svg          its drawing
 <out>/trials.csv        one row a trial
@@ -28,7 +28,7 @@ from nasneck.proxy import NeckConfig
 from nasneck.rows import trial_rows, write_csv
 from nasneck.runner import Desk
 from nasneck.runner.progress import Progress, Summary
-from nasneck.runner.spool import bring_home
+from nasneck.runner.spool import FOLDER, bring_home
 from nasneck.settings import did_you_mean
 from nasneck.space import MergingCellSpace, SearchSpace, load_space
 from nasneck.strategy import Strategy, make_strategy
@@ -89,6 +89,8 @@ def search(
         raise ConfigError(f"[strategy]: objectives {objectives}: a search has one so far, its reward")
     if not experiment.resources.distributed:
         resolve_device(experiment.device)
+        if experiment.resources.gpus_per_trial is not None:
+            on_warning("resources.gpus_per_trial is for several workers; one, in this process, takes its device whole")
     check_folder(out)
     data = load_data(experiment.data)  # last, as it may generate them
     for note in data.notes:
@@ -103,7 +105,7 @@ def search(
             if not resume_study:
                 _discard(out)
             raise
-        bring_home(study, out / "spool", lambda choices: place.cache_key(space.decode(choices)))
+        bring_home(study, out / FOLDER, lambda choices: place.cache_key(space.decode(choices)))
         resumed = resume(study, make)
         if resumed.warning:
             on_warning(resumed.warning)

@@ -48,8 +48,9 @@ class FakeTask:
         assert self.prepared
         return self.measures(graph, seed)
 
-    def cache_key(self, graph: NeckGraph, *, seed: int) -> str:
-        return f"{graph.key()} {seed}"
+    def context(self, *, seed: int) -> dict[str, Any]:
+        assert self.prepared
+        return {"seed": seed, "device": "fake"}
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from nasneck.data import load_data
 from nasneck.errors import ClusterError, ConfigError, DataError, NasneckError
 from nasneck.experiment import Experiment, experiment_from_dict, with_workers
 from nasneck.necks import fpn, panet
-from nasneck.proxy import evaluation_key
 from nasneck.runner.cluster import Node, Share, room
 from nasneck.workplace import LocalWorkplace
+from nasneck.workplace.base import search_key
 from nasneck.workplace.cluster import ClusterWorkplace
 from nasneck.workplace.recipe import MakeEvaluator, Preparation, Recipe
 
@@ -66,7 +66,8 @@ def test_a_worker_measures_what_the_process_would(recipe: Recipe, root: Path, tm
     evaluate = pickle.loads(pickle.dumps(MakeEvaluator(recipe, prepared)))()
     task = place._task
     for graph in (fpn(), panet()):
-        assert evaluation_key(prepared.context, graph) == place.cache_key(graph)
+        assert search_key(prepared.context, graph) == place.cache_key(graph)
+        assert search_key({**prepared.context, "device": "cpu: another"}, graph) == place.cache_key(graph)
         here, there = task.evaluate(graph, seed=3), evaluate(graph)
         varying = {"seconds": None, "latency_ms": None, "peak_memory_mb": None}
         assert replace(here, **varying) == replace(there, **varying)
@@ -151,6 +152,8 @@ def test_room_of_a_cluster() -> None:
     assert room(Share(1, 0), machines) == 22
     assert room(Share(1, 1), machines) == 3
     assert room(Share(2, 1 / 3), machines) == 2 + 6
+    assert room(Share(1, 0.4), machines) == 2 + 4  # a share does not lie on two GPUs
+    assert room(Share(1, 2), machines) == 1
     assert room(Share(0.5, 0), machines) == 44
     with pytest.raises(ClusterError, match=r"takes 1 CPUs and 4 GPUs, but no node has them: 10\.0\.0\.7 has 4 CPUs"):
         room(Share(1, 4), machines)

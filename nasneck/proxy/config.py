@@ -215,5 +215,5 @@ class ProxyConfig:
 
 def _check_scales(name: str, scales: tuple[float, float]) -> None:
     low, high = scales
-    if not 0 < low <= high < math.inf:
-        raise ConfigError(f"{name} {[low, high]} is no range of scales, such as [0.8, 1.2]")
+    if not 1 / 64 <= low <= high <= 16:
+        raise ConfigError(f"{name} {[low, high]} is no range of scales within 1/64 and 16, such as [0.8, 1.2]")

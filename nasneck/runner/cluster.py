@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasneck.device import limit_memory
 from nasneck.errors import ClusterError, ConfigError, NasneckError
 
 ANSWER_S = 15.0  # how long a cluster may take to answer
+PATIENCE_S = 60.0  # without a worker, before the user is told; on a busy machine one takes a while to start
 _POLL_S = 0.5
 # A client without a token gets no other answer than one that is nobody's.
 _TOKEN = "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
@@ -60,14 +62,26 @@ class Share:
         """Threads of a worker."""
         return max(1, int(self.cpus))
 
+    def apply(self) -> None:
+        """Keep this process, and the threads of the thread that calls, to the share."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        if 0 < self.gpus < 1:
+            limit_memory(self.gpus)
+
     def bundle(self) -> dict[str, float]:
         """As Ray writes it."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
     def fit(self, resources: Mapping[str, float]) -> int:
         """How many trials a node with these resources runs at once."""
-        # Ray counts in steps of 1e-4, so a third of a GPU fits three times.
-        return min(int(resources.get(name, 0.0) / amount + 1e-3) for name, amount in self.bundle().items())
+        # Ray counts in steps of 1e-4, so a third of a GPU fits three times; a share does not lie on two GPUs.
+        cpus = int(resources.get("CPU", 0.0) / self.cpus + 1e-3)
+        if not self.gpus:
+            return cpus
+        gpus = int(resources.get("GPU", 0.0))
+        return min(cpus, gpus * int(1 / self.gpus + 1e-3) if self.gpus < 1 else int(gpus / self.gpus))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,7 @@ def connected(address: str | None, *, cpus: float) -> Iterator[None]:
         cpus: Of a cluster of our own.
 
     Raises:
-        ClusterError: Ray is not installed, or no cluster answers within 20 s.
+        ClusterError: Ray is not installed, or no cluster answers in time.
         ConfigError: an address that cannot be one.
     """
     if address is not None:
@@ -163,11 +177,11 @@ def on_each(machines: Sequence[Node], function: Callable[[], object]) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     remote: Any = ray.remote(num_cpus=0, max_retries=0)(_call)
-    calls = {}
+    calls = []
     for node in machines:
         where = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        calls[node.host] = remote.options(scheduling_strategy=where).remote(function)
-    for host, call in calls.items():
+        calls.append((node.host, remote.options(scheduling_strategy=where).remote(function)))
+    for host, call in calls:
         try:
             ray.get(call)
         except (WorkerCrashedError, NodeDiedError, TaskUnschedulableError):
@@ -186,18 +200,22 @@ class Remote:
     Args:
         make: Makes it, over there.
         share: What it takes.
+        on_warning: Told if there is no room for it for a while.
 
     Raises:
         ClusterError: what ``make`` raised, with the machine.
     """
 
-    def __init__(self, make: Callable[[], object], share: Share) -> None:
+    def __init__(self, make: Callable[[], object], share: Share, on_warning: Callable[[str], object]) -> None:
         import ray
 
         # Two threads: one works, one answers how far it is.
         holder: Any = ray.remote(_Holder)
         actor = holder.options(num_cpus=share.cpus, num_gpus=share.gpus, max_concurrency=2, max_restarts=0)
-        self._actor = actor.remote(make, share.threads)
+        self._actor = actor.remote(make, share)
+        started = self._actor.latest.remote()
+        if not ray.wait([started], timeout=PATIENCE_S)[0]:
+            on_warning(f"waiting for a worker with {share.cpus:g} CPUs and {share.gpus:g} GPUs; others may hold them")
 
     def call(self, method: str, progress: Callable[[str, int, int], None] | None = None) -> Any:
         """Call a method; with ``progress``, it is given a callback as its argument, which arrives here.
@@ -229,16 +247,14 @@ class Remote:
 
 
 class _Holder:
-    def __init__(self, make: Callable[[], object], threads: int) -> None:
+    def __init__(self, make: Callable[[], object], share: Share) -> None:
         self._make = make
-        self._threads = threads
+        self._share = share
         self._made: object | None = None
         self._latest: tuple[str, int, int] | None = None
 
     def call(self, method: str, with_progress: bool) -> Any:
-        import torch
-
-        torch.set_num_threads(self._threads)  # of this thread, which does the work
+        self._share.apply()  # to this thread, which does the work
         try:
             if self._made is None:
                 self._made = self._make()

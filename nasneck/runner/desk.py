@@ -12,6 +12,7 @@ before the strategy hears of it. Not thread-safe: one thread at a time.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar
@@ -133,39 +134,57 @@ class Desk(Generic[G]):
         stored = study.trials()
         _check_step(study, strategy, stored)
         self._tally = Tally(stored, budget=trials, workers=workers)
-        self._candidates = self._in_order(stored, warm)
+        self._stored = deque(trial for trial in stored if trial.state is None)
+        self._candidates = self._new(stored, warm)
         self._exhausted = False
         self._running: dict[int, _Running[G]] = {}
         self._number_of: dict[str, int] = {}  # cache key -> number of the running trial that measures it
 
     def next(self) -> Job[G] | None:
         """The next job; None if there is none now (look at :attr:`closed` whether there ever will be)."""
+        while self._stored:
+            trial = self._stored.popleft()
+            graph, _, problem = _decode(self._space, trial.choices)
+            job = self._take(trial, graph, problem)
+            if job is not None:
+                return job
         while not self._full and not self._stuck:
             try:
                 trial, graph, problem = next(self._candidates)
             except Exhausted:
                 self._exhausted = True
                 break
-            self._on_event(self._tally.progress(trial))
-            if graph is None:
-                self._end(trial, Measurement(State.ERROR, text=f"cannot be decoded: {problem}"), None)
-                continue
-            try:
-                key = self._cache_key(graph)
-            except Exception as error:
-                self._end(trial, Measurement(State.ERROR, text=f"has no cache key: {one_line(error)}"), None)
-                continue
-            twin = self.study.measured_as(key)
-            if twin is not None:
-                self._end(trial, cached_copy(twin), key)
-            elif key in self._number_of:
-                self._running[self._number_of[key]].waiting.append(trial)
-            else:
-                job = Job(trial, graph, key)
-                self._running[trial.number] = _Running(job, time.monotonic(), [])
-                self._number_of[key] = trial.number
+            job = self._take(trial, graph, problem)
+            if job is not None:
                 return job
         return None
+
+    def _take(self, trial: Trial, graph: G | None, problem: str) -> Job[G] | None:
+        """A job for ``trial``, or None if it is settled without one, or will be by its twin."""
+        if graph is None:
+            return self._refuse(trial, f"cannot be decoded: {problem}")
+        try:
+            key = self._cache_key(graph)
+        except Exception as error:
+            return self._refuse(trial, f"has no cache key: {one_line(error)}")
+        twin = self.study.measured_as(key)
+        if twin is not None:
+            self._on_event(self._tally.progress(trial))
+            self._end(trial, cached_copy(twin), key)
+        elif key in self._number_of:
+            self._on_event(self._tally.progress(trial))
+            self._running[self._number_of[key]].waiting.append(trial)
+        elif not self._full:  # else it stays in flight, for a search with a larger budget
+            self._on_event(self._tally.progress(trial))
+            job = Job(trial, graph, key)
+            self._running[trial.number] = _Running(job, time.monotonic(), [])
+            self._number_of[key] = trial.number
+            return job
+        return None
+
+    def _refuse(self, trial: Trial, text: str) -> None:
+        self._on_event(self._tally.progress(trial))
+        self._end(trial, Measurement(State.ERROR, text=text), None)
 
     def finish(self, number: int, measurement: Measurement) -> None:
         """Take in the measurement of a job, for itself and for the duplicates that wait for it.
@@ -244,19 +263,13 @@ class Desk(Generic[G]):
         self._on_event(self._tally.progress(ended))
         return ended
 
-    def _in_order(
-        self, stored: Sequence[Trial], warm: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[Trial, G | None, str]]:
+    def _new(self, stored: Sequence[Trial], warm: Sequence[Sequence[int]]) -> Iterator[tuple[Trial, G | None, str]]:
         """What to measure next, already in the log, with its graph, or None and what went wrong."""
         asked = {trial.choices for trial in stored if trial.source == "warm"}
         given = dict.fromkeys(check_choices(self._space.decisions, choices) for choices in warm)
-        return self._endless(stored, [choices for choices in given if choices not in asked])
+        return self._endless([choices for choices in given if choices not in asked])
 
-    def _endless(self, stored: Sequence[Trial], warm: Sequence[Choices]) -> Iterator[tuple[Trial, G | None, str]]:
-        for trial in stored:
-            if trial.state is None:
-                graph, _, problem = _decode(self._space, trial.choices)
-                yield trial, graph, problem
+    def _endless(self, warm: Sequence[Choices]) -> Iterator[tuple[Trial, G | None, str]]:
         for choices in warm:
             yield self._log(self._strategy.inject(choices), source="warm")
         while True:

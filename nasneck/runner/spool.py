@@ -1,6 +1,6 @@
 """Measurements on their way home: what a worker finished is on disk before it says so.
 
-A worker writes ``<run>/spool/<number>.json``, then answers; the driver commits the answer to the study and
+A worker writes ``<run>/.spool/<number>.json``, then answers; the driver commits the answer to the study and
 takes the file away. Files that are left when a driver starts are results whose driver was killed in between:
 :func:`bring_home` commits those that fit. The folder serves only where workers see the driver's file system;
 elsewhere a worker finds no mark of this run there and writes nothing.
@@ -22,6 +22,7 @@ from nasneck.study.study import Study
 from nasneck.trial import Measurement
 
 SCHEMA = "nasneck.spool/1"
+FOLDER = ".spool"  # in that of the study; a name that a user's folder hardly has, as files in it are taken away
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ class Spool:
         """Take away what the study holds by now."""
         self._path(number).unlink(missing_ok=True)
 
+    @property
+    def scratch(self) -> Path:
+        """A place for files that are of no use to a later run."""
+        return self.folder / "tune"
+
     def remove(self) -> None:
         """Take the folder away, if no measurement is left in it."""
         with contextlib.suppress(OSError):
@@ -104,6 +110,8 @@ def bring_home(study: Study, folder: Path, key_of: Callable[[Choices], str]) -> 
     waiting = {trial.number: trial.choices for trial in study.in_flight()}
     found = 0
     for path in sorted(folder.glob("*.json")):
+        if not path.stem.isdecimal():
+            continue  # not one of ours
         entry = _read(path)
         if (
             entry is not None

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from nasneck.errors import ClusterError
-from nasneck.runner.cluster import Share, cause
+from nasneck.runner.cluster import PATIENCE_S, Share, cause
 from nasneck.runner.desk import Desk, Job, Space
 from nasneck.runner.progress import Summary
 from nasneck.runner.spool import Spool
@@ -31,6 +32,7 @@ from nasneck.runner.worker import Evaluator, Worker
 from nasneck.trial import Measurement, State
 
 ATTEMPTS = 3  # so many workers may die over one candidate; then it is recorded as failed
+LETHAL = 5  # so many candidates in a row that nobody survives: it is not the candidates
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -74,41 +76,44 @@ def run_on_tune(
     """
     searcher = DeskSearcher(desk, spool, workers=workers, on_warning=on_warning)
     trainable: Any = tune.with_parameters(Worker, make=make, space=space, spool=spool, share=share)
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+
+    def tuner() -> tune.Tuner:
+        return tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle()])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=workers,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                # A name of its own, so that two searches on one cluster share nothing.
+                name=f"nasneck-{uuid.uuid4().hex[:12]}",
+                storage_path=str(scratch.absolute()),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[_Watch(searcher)],
+            ),
+        )
+
     try:
         with _environment(_SETTINGS):
-            tuner = tune.Tuner(
-                tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle()])),
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher,
-                    num_samples=-1,
-                    max_concurrent_trials=workers,
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    # A name of its own, so that two searches on one cluster share nothing.
-                    name=f"nasneck-{uuid.uuid4().hex[:12]}",
-                    storage_path=str(scratch.absolute()),
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=0),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Failures(searcher)],
-                ),
-            )
-            tuner.fit()
+            while not searcher.done:
+                shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+                try:
+                    tuner().fit()
+                except Exception as error:
+                    searcher.broke_off(error)
+                    continue
+                if not searcher.done:
+                    break  # by a signal that Tune takes for a wish to end
     except KeyboardInterrupt:
-        return desk.summary(interrupted=True)
-    except Exception as error:
-        if searcher.problem is None:
-            raise ClusterError(f"Ray Tune failed: {cause(error)}") from error
+        pass
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if isinstance(searcher.problem, KeyboardInterrupt):
-        return desk.summary(interrupted=True)
-    if searcher.problem is not None:
-        raise searcher.problem
-    return desk.summary()
+    return desk.summary(interrupted=not searcher.done)
 
 
 class DeskSearcher(Searcher):
@@ -123,22 +128,28 @@ class DeskSearcher(Searcher):
     ) -> None:
         super().__init__()
         self.problem: BaseException | None = None
+        self.on_warning = on_warning
         self._desk = desk
         self._spool = spool
-        self._on_warning = on_warning
         self._jobs: dict[str, Job[Any]] = {}  # by Tune's trial id
         self._again: deque[Job[Any]] = deque()
         self._attempts: dict[int, int] = {}
-        self._deaths = 0  # in a row
-        self._most_deaths = max(3 * ATTEMPTS, ATTEMPTS * workers)
+        # In a row, without a measurement in between:
+        self._deaths = self._no_starts = 0
+        self._most_deaths = ATTEMPTS * max(LETHAL, 2 * workers)
+
+    @property
+    def done(self) -> bool:
+        """Whether the desk has nothing more to do."""
+        # A running job may come back, if its worker dies.
+        return self._desk.closed and not self._desk.running
 
     def suggest(self, trial_id: str) -> Any:
         """The next job as a configuration; None if there is none now."""
         with self._noted():
             job = self._again.popleft() if self._again else self._desk.next()
             if job is None:
-                # A running job may come back, if its worker dies.
-                return Searcher.FINISHED if self._desk.closed and not self._desk.running else None
+                return Searcher.FINISHED if self.done else None
             self._jobs[trial_id] = job
             return {"number": job.number, "choices": list(job.trial.choices), "cache_key": job.cache_key}
 
@@ -152,28 +163,48 @@ class DeskSearcher(Searcher):
         with self._noted():
             if "fatal" in result:
                 raise ClusterError(str(result["fatal"]))
-            self._deaths = 0
+            self._deaths = self._no_starts = 0
             measurement = Measurement.from_dict(json.loads(result["measurement"]))
             self._finish(self._jobs.pop(trial_id), measurement)
 
-    def failed(self, trial_id: str, reason: str, *, hopeless: bool = False) -> None:
-        """A worker died over a trial; ``hopeless`` if the next one would as well."""
+    def failed(self, trial_id: str, reason: str, *, started: bool = True) -> None:
+        """A worker died over a trial, or could not start for it."""
         with self._noted():
-            if hopeless:
-                raise ClusterError(f"a worker cannot start: {reason}")
             job = self._jobs.pop(trial_id, None)
             if job is None:
+                return
+            if not started:
+                self._no_starts += 1
+                if self._no_starts >= ATTEMPTS:
+                    raise ClusterError(f"workers cannot start: {reason}")
+                self.on_warning(f"trial {job.number}: its worker could not start; another is tried ({reason})")
+                self._again.append(job)
                 return
             self._deaths += 1
             attempts = self._attempts[job.number] = self._attempts.get(job.number, 0) + 1
             if self._deaths >= self._most_deaths:
                 raise ClusterError(f"{self._deaths} workers died in a row without a result; the last one: {reason}")
             if attempts < ATTEMPTS:
-                self._on_warning(f"trial {job.number}: its worker died and it is measured again ({reason})")
+                self.on_warning(f"trial {job.number}: its worker died and it is measured again ({reason})")
                 self._again.append(job)
             else:
-                state = State.OOM if "OutOfMemory" in reason else State.ERROR
+                state = State.OOM if "low on memory" in reason else State.ERROR
                 self._finish(job, Measurement(state, text=f"{attempts} workers died over it; the last one: {reason}"))
+
+    def broke_off(self, error: Exception) -> None:
+        """Tune's run ended with ``error`` and all its workers with it.
+
+        Some deaths end it, such as by Ray's memory monitor: they come as an exception that Tune does not know.
+
+        Raises:
+            NasneckError: it was a problem of ours, or one with nobody at work.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if not self._jobs:
+            raise ClusterError(f"Ray Tune failed: {cause(error)}") from error
+        for trial_id in list(self._jobs):
+            self.failed(trial_id, cause(error))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into files that are never read; a study is no part of them."""
@@ -203,20 +234,33 @@ class DeskSearcher(Searcher):
             raise
 
 
-class _Failures(tune.Callback):
-    """Tells the searcher why a trial failed, which Tune itself does not."""
+class _Watch(tune.Callback):
+    """Tells the searcher why a trial failed, which Tune itself does not, and the user if nothing happens."""
 
     def __init__(self, searcher: DeskSearcher) -> None:
         self._searcher = searcher
+        self._busy = self._looked = time.monotonic()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         path = trial.error_file
         lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n") if path else []
         text = "\n".join(lines)
-        raised = next((line for line in reversed(lines) if line.strip()), "no reason given").strip()
-        # What a worker raises, rather than dies of, it would raise for every trial: it cannot be unpickled
-        # there, or we have made a mistake.
-        self._searcher.failed(trial.trial_id, raised[:300], hopeless="creation task" in text or "RayTaskError" in text)
+        last = next((line for line in reversed(lines) if line.strip()), "no reason given").strip()
+        # Raised, not died: as it was made, or (a mistake of ours) at its work.
+        raised = "creation task" in text or "RayTaskError" in text
+        self._searcher.failed(trial.trial_id, last[:300], started=not raised)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        if now - self._looked < 5:  # all trials are looked through, and there are many steps a second
+            return
+        self._looked = now
+        states = {trial.status for trial in trials}
+        if "RUNNING" in states or "PENDING" not in states:
+            self._busy = now
+        elif now - self._busy > PATIENCE_S:
+            self._busy = now
+            self._searcher.on_warning("no worker is there: the cluster is busy, or has lost its machines; waiting")
 
 
 @contextlib.contextmanager

@@ -10,11 +10,10 @@ from typing import Any
 
 from ray import tune
 
-from nasneck.device import limit_memory
 from nasneck.errors import NasneckError
 from nasneck.runner.cluster import Share
 from nasneck.runner.desk import Space
-from nasneck.runner.measuring import measure, one_line
+from nasneck.runner.measuring import measure
 from nasneck.runner.spool import Spool
 from nasneck.trial import Measurement
 
@@ -38,22 +37,16 @@ class Worker(tune.Trainable):
         spool: Spool | None,
         share: Share,
     ) -> None:
-        """Make the evaluator. What it raises would be raised for every trial, so it is kept as the answer."""
+        """Make the evaluator. What is a mistake of the user's would be one for every trial: it is the answer."""
         self._space = space
         self._spool = spool
         self._fatal = ""
         self.reset_config(config)
         try:
-            import torch
-
-            torch.set_num_threads(share.threads)
-            if 0 < share.gpus < 1:
-                limit_memory(share.gpus)
+            share.apply()
             self._evaluate = make()
         except NasneckError as error:
             self._fatal = f"worker on {socket.gethostname()}: {error}"
-        except Exception as error:
-            self._fatal = f"worker on {socket.gethostname()} cannot start: {one_line(error)}"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial."""
@@ -69,7 +62,7 @@ class Worker(tune.Trainable):
         shared = self._spool is not None and self._spool.shared
         known = self._spool.get(self._number, self._cache_key) if self._spool and shared else None
         if known is None:
-            known = measure(self._evaluate, self._space.decode(self._choices))
+            known = measure(lambda choices: self._evaluate(self._space.decode(choices)), self._choices)
             if self._spool and shared:
                 # A full disk is no reason to lose the measurement: it goes to the driver all the same.
                 with contextlib.suppress(NasneckError):

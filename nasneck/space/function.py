@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import Any
 
 from nasneck.decision import Choices, Decision
 from nasneck.errors import SpaceError
@@ -45,8 +46,20 @@ class FunctionSpace(SearchSpace):
         self.name = name
         self.decisions = tuple(decisions)
         self._decode = decode
+        self._forget()
+
+    def _forget(self) -> None:
         self._first: dict[str, Choices] = {}  # key -> smallest choices, as far as looked through
         self._vectors: Iterator[Choices] = product(*(range(decision.choices) for decision in self.decisions))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was looked through, which cannot be pickled and need not travel to workers."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_first", "_vectors")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`__getstate__`."""
+        vars(self).update(state)
+        self._forget()
 
     def decode(self, choices: Sequence[int]) -> NeckGraph:
         """Return the graph of ``choices``."""

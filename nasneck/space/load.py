@@ -71,11 +71,12 @@ def _from_function(name: str, overrides: Mapping[str, Any]) -> SearchSpace:
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
         raise SpaceError(f"search space {name!r}: not a file, and not 'module:function'")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, SyntaxError) as error:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a user's module does as it is imported
         raise SpaceError(f"search space {name!r}: module {module_name!r} cannot be imported ({error})") from None
-    except AttributeError:
-        raise SpaceError(f"search space {name!r}: module {module_name!r} has no {function_name!r}") from None
+    function = getattr(module, function_name, None)
+    if function is None:
+        raise SpaceError(f"search space {name!r}: module {module_name!r} has no {function_name!r}")
     try:
         space = function(**overrides)
     except NasneckError:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from nasneck.graph import NeckGraph
+from nasneck.proxy import evaluation_key
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary
 from nasneck.space import SearchSpace
 
 Warn = Callable[[str], object]
+
+
+def search_key(context: Mapping[str, Any], graph: NeckGraph) -> str:
+    """When two graphs of one study need no second measurement.
+
+    Without the name of the device, which :meth:`ProxyTask.cache_key` has for the sake of latencies: a study keeps
+    to one kind of device, but may go on with other threads, or on other machines of a cluster.
+    """
+    return evaluation_key({name: value for name, value in context.items() if name != "device"}, graph)
 
 
 class Workplace(Protocol):

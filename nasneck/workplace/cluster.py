@@ -14,13 +14,13 @@ from nasneck.data import DetectionData
 from nasneck.errors import ClusterError, ConfigError
 from nasneck.experiment import Experiment
 from nasneck.graph import NeckGraph
-from nasneck.proxy import WeightStore, evaluation_key
+from nasneck.proxy import WeightStore
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary
 from nasneck.runner.cluster import Node, Remote, Share, connected, nodes, on_each, room
-from nasneck.runner.spool import Spool
+from nasneck.runner.spool import FOLDER, Spool
 from nasneck.space import SearchSpace
-from nasneck.workplace.base import Warn
+from nasneck.workplace.base import Warn, search_key
 from nasneck.workplace.recipe import MakeEvaluator, Preparation, Prepared, Recipe
 
 
@@ -46,11 +46,13 @@ class ClusterWorkplace:
             store, experiment.proxy, experiment.neck, train_digest=data.train.digest, classes=len(data.classes)
         )
         self._prepared: Prepared | None = None
-        if experiment.device not in ("auto", "cpu", "cuda"):
+        if experiment.device.startswith("cuda:"):
             raise ConfigError(
                 f"device {experiment.device!r} names one GPU, but with several workers Ray assigns them; "
                 "use 'cuda', 'cpu' or 'auto'"
             )
+        if experiment.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device {experiment.device!r} is not one of auto, cpu, cuda")
 
     def __enter__(self) -> Self:
         resources = self._experiment.resources
@@ -69,7 +71,7 @@ class ClusterWorkplace:
             if len(able) > 1:  # a single one is found out about by the preparation
                 on_each(able, self._recipe.check)
             make = partial(Preparation, self._recipe, self._store.load())
-            self._preparation = Remote(make, self._share)
+            self._preparation = Remote(make, self._share, self._on_warning)
             self._open.callback(self._preparation.close)  # a connection that was there before goes on
             self.computed: dict[str, Any] = self._preparation.call("computed")
         except BaseException:
@@ -91,10 +93,10 @@ class ClusterWorkplace:
             self._store.save(self._prepared.weights)
 
     def cache_key(self, graph: NeckGraph) -> str:
-        """With the device of the worker that prepared; on a cluster of several kinds, one stands for all."""
+        """That of the proxy task, on whichever machine."""
         if self._prepared is None:
             raise RuntimeError("prepare() comes before cache_key()")
-        return evaluation_key(self._prepared.context, graph)
+        return search_key(self._prepared.context, graph)
 
     def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
         """Measure with all workers at once."""
@@ -102,7 +104,7 @@ class ClusterWorkplace:
 
         if self._prepared is None:
             raise RuntimeError("prepare() comes before run()")
-        spool = Spool.create(folder / "spool")
+        spool = Spool.create(folder / FOLDER)
         try:
             return run_on_tune(
                 desk,
@@ -111,7 +113,7 @@ class ClusterWorkplace:
                 workers=self.workers,
                 share=self._share,
                 spool=spool,
-                scratch=folder / "tune",
+                scratch=spool.scratch,
                 on_warning=self._on_warning,
             )
         finally:

@@ -13,6 +13,7 @@ from nasneck.proxy import ProxyTask
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary, run
 from nasneck.space import SearchSpace
+from nasneck.workplace.base import search_key
 
 
 class LocalWorkplace:
@@ -48,8 +49,8 @@ class LocalWorkplace:
         self._task.prepare(progress)
 
     def cache_key(self, graph: NeckGraph) -> str:
-        """That of the proxy task."""
-        return self._task.cache_key(graph, seed=self._seed)
+        """That of the proxy task, whatever the processor."""
+        return search_key(self._task.context(seed=self._seed), graph)
 
     def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
         """Measure one after another."""

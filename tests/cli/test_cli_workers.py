@@ -146,7 +146,7 @@ def test_ctrl_c_and_resume(cli: Cli, experiment: str) -> None:
     done = told(cli.cwd / "q")
     out = cli.good(*args, "--set", "proxy.steps=40", "--resume")
     assert "4 trials measured" in out and told(cli.cwd / "q") >= done
-    assert not (cli.cwd / "q" / "spool").exists() and not (cli.cwd / "q" / "tune").exists()
+    assert not (cli.cwd / "q" / ".spool").exists()
 
 
 def test_kill_and_resume(cli: Cli, experiment: str) -> None:

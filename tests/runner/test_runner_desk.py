@@ -169,6 +169,19 @@ def test_time_left_is_shared_by_the_workers(study: Study) -> None:
     assert ended.seconds_per_trial is not None and ended.seconds_left == pytest.approx(ended.seconds_per_trial)
 
 
+def test_a_duplicate_of_what_ran_as_the_search_was_killed(tmp_path: Path) -> None:
+    with Study.create(tmp_path, experiment={}, seed=0) as study:
+        desk = Desk(study, Listed(SPACE, [A, TWIN, B]), SPACE, cache_key, trials=2)
+        take(desk), take(desk)
+    with Study.open(tmp_path) as study:
+        resumed = resume(study, lambda: Listed(SPACE, [A, TWIN, B]))
+        desk = Desk(study, resumed.strategy, SPACE, cache_key, trials=2)
+        for job in (take(desk), take(desk)):
+            desk.finish(job.number, measured(job.graph))
+        assert desk.next() is None and desk.closed
+        assert states(study) == ["ok", "cached", "ok"] and not study.in_flight()
+
+
 # Workers take and bring back in any order; the search dies somewhere and is resumed from its log.
 @settings(max_examples=40, deadline=None)
 @given(

@@ -214,7 +214,7 @@ def _not_there() -> Any:
 
 
 def test_code_that_workers_do_not_have(study: Study) -> None:
-    with pytest.raises(ClusterError, match=r"a worker cannot start: .*No module named 'of_the_driver_only'"):
+    with pytest.raises(ClusterError, match=r"workers cannot start: .*No module named 'of_the_driver_only'"):
         search(study, Listed(SPACE, [(0, 0, 0, 0)]), Unpicklable(), trials=3)
 
 
@@ -245,6 +245,43 @@ def test_what_a_dead_worker_had_finished_is_not_measured_again(study: Study, tmp
     started = [line for line in (tmp_path / "notes").read_text().splitlines() if line.startswith("start")]
     assert len(started) == 3
     assert not list(spool.folder.glob("*.json")), "the study has them"
+
+
+def test_an_exception_of_tune_costs_attempts(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's memory monitor kills a worker with an exception that Tune does not know, and that ends its run."""
+    from nasneck.runner.tune import DeskSearcher
+
+    warnings: list[str] = []
+    original, calls = DeskSearcher.suggest, iter(range(10**6))
+
+    def suggest(self: DeskSearcher, trial_id: str) -> Any:
+        if next(calls) == 2:
+            raise RuntimeError(
+                "Caught unexpected exception: 1 worker(s) were killed due to the node running low on memory"
+            )
+        return original(self, trial_id)
+
+    monkeypatch.setattr(DeskSearcher, "suggest", suggest)
+    listed = Listed(SPACE, [(0, 0, 2, 0), (2, 0, 0, 0), (3, 0, 2, 0)])
+    summary = search(study, listed, Make(tmp_path / "notes"), trials=3, on_warning=warnings.append)
+    assert (summary.reason, summary.measured, summary.failed) == ("budget", 3, 0)
+    assert warnings and all("low on memory" in text for text in warnings)
+
+
+class Signals(FileEvaluator):
+    """Sends the driver the signal by which clusters warn of an end, and Tune ends early."""
+
+    def __call__(self, graph: FakeGraph) -> Measurement:
+        os.kill(int(self.notes.with_name("driver").read_text()), signal.SIGUSR1)
+        time.sleep(3)
+        return super().__call__(graph)
+
+
+def test_a_run_that_tune_ends_early_is_interrupted(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "driver").write_text(str(os.getpid()))
+    listed = Listed(SPACE, [(i % 4, i // 4, 2, 0) for i in range(16)])
+    summary = search(study, listed, Make(tmp_path / "notes", Signals), trials=9)
+    assert summary.interrupted and summary.measured < 9
 
 
 class Forgetful(Desk[FakeGraph]):

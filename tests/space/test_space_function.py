@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
 from pathlib import Path
 
@@ -123,3 +124,10 @@ def test_candidates_of_the_example_learn_everywhere(skip_fpn, seed):
     sum((map_ * torch.randn_like(map_)).sum() for map_ in outputs).backward()
     for name, parameter in neck.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_it_travels_to_workers() -> None:
+    space = FunctionSpace("depth", [DEPTH], depth)
+    space.encode(space.decode([1]))
+    copy = pickle.loads(pickle.dumps(space))
+    assert copy.encode(space.decode([2])) == (2,)
