@@ -210,7 +210,7 @@ class Desk(Generic[G]):
     @property
     def closed(self) -> bool:
         """Whether no job will be handed out any more, whatever comes of those that are running."""
-        return self._full or (self._stuck and not self._running)
+        return not self._stored and (self._full or (self._stuck and not self._running))
 
     def summary(self, *, interrupted: bool = False) -> Summary:
         """How the search ended, or stands."""

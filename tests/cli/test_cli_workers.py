@@ -36,6 +36,8 @@ QUICK_REFUSALS = [
         "gpus_per_trial 1.5 must be a whole number or a part",
     ),
     (["--workers", "2", "--set", "device=cuda:0"], "device 'cuda:0' names one GPU, but with several workers Ray assig"),
+    (["--address", ""], "--address is empty; give host:port or auto"),
+    (["--workers", "2", "--set", "device=tpu"], "device 'tpu' is not one of auto, cpu, cuda"),
     (["--address", "head"], "address 'head' is neither host:port, such as 10.0.0.1:6379, nor auto"),
     (["--address", "ray://head:10001"], "Ray's client is not supported"),
     (["--address", "127.0.0.1:{closed}"], r"no Ray cluster answers at 127.0.0.1:\d+ \(Connection refused\); start one"),

@@ -176,10 +176,24 @@ def test_a_duplicate_of_what_ran_as_the_search_was_killed(tmp_path: Path) -> Non
     with Study.open(tmp_path) as study:
         resumed = resume(study, lambda: Listed(SPACE, [A, TWIN, B]))
         desk = Desk(study, resumed.strategy, SPACE, cache_key, trials=2)
+        assert not desk.closed
         for job in (take(desk), take(desk)):
             desk.finish(job.number, measured(job.graph))
         assert desk.next() is None and desk.closed
         assert states(study) == ["ok", "cached", "ok"] and not study.in_flight()
+
+
+def test_what_a_smaller_budget_has_no_room_for_stays_in_flight(tmp_path: Path) -> None:
+    with Study.create(tmp_path, experiment={}, seed=0) as study:
+        desk = Desk(study, Listed(SPACE, [A, B, TWIN]), SPACE, cache_key, trials=3)
+        first = take(desk)
+        take(desk)
+        desk.finish(first.number, measured(first.graph))
+    with Study.open(tmp_path) as study:
+        resumed = resume(study, lambda: Listed(SPACE, [A, B, TWIN]))
+        desk = Desk(study, resumed.strategy, SPACE, cache_key, trials=1)
+        assert desk.next() is None and desk.closed
+        assert [trial.number for trial in study.in_flight()] == [1]
 
 
 # Workers take and bring back in any order; the search dies somewhere and is resumed from its log.

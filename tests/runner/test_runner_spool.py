@@ -80,10 +80,11 @@ def test_what_does_not_fit_is_not_committed(study: Study, spool: Spool) -> None:
     (spool.folder / "4.json").write_text("{")
     (spool.folder / "5.json").write_text(json.dumps({"schema": "another/1"}))
     (spool.folder / "6.json").write_text("[]")
+    (spool.folder / "mine.json").write_text("[]")
     assert bring_home(study, spool.folder, key_of) == 0
     assert study.trial(0).measurement == Measurement(State.OK, reward=0.5)
     assert [trial.number for trial in study.in_flight()] == [1, 2]
-    assert not list(spool.folder.glob("*.json")), "they will never fit"
+    assert [path.name for path in spool.folder.glob("*.json")] == ["mine.json"], "the others will never fit"
 
 
 def test_no_spool_at_all(study: Study, tmp_path: Path) -> None:
