@@ -15,9 +15,11 @@ from nasneck.errors import ConfigError, DeviceError, NasneckError, SpaceError, S
 from nasneck.experiment import Choice, Experiment, experiment_from_dict
 from nasneck.proxy import NeckConfig
 from nasneck.runner.progress import Progress
+from nasneck.runner.spool import FOLDER, Spool
 from nasneck.search import build_space, search, study_experiment
 from nasneck.study import Study
 from nasneck.trial import Measurement, State
+from nasneck.workplace.base import search_key
 
 
 def reward(graph: NeckGraph, seed: int) -> float:
@@ -146,6 +148,29 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     search(make(), "unbroken")
     with Study.read("q") as one, Study.read("unbroken") as other:
         assert [t.choices for t in one.trials()] == [t.choices for t in other.trials()]
+
+
+def test_orphans_of_a_killed_search_are_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[NeckGraph] = []
+
+    def measure(graph: NeckGraph, seed: int) -> Measurement:
+        calls.append(graph)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return Measurement(State.OK, reward=reward(graph, seed), seconds=0.0)
+
+    monkeypatch.setattr(FakeTask, "measures", staticmethod(measure))
+    search(make(), "q")
+    with Study.read("q") as study:
+        (waiting,) = study.in_flight()
+    key = search_key({"seed": 0, "device": "fake"}, calls[1])
+    done = Measurement(State.OK, reward=0.125, text="by a worker")
+    Spool.create(Path("q") / FOLDER).put(waiting.number, waiting.choices, key, done)
+    result = search(make(), "q", resume_study=True)
+    assert result.summary.measured == 4 and len(calls) == 4
+    assert all(graph.key() != calls[1].key() for graph in calls[2:])
+    with Study.read("q") as study:
+        assert study.trial(waiting.number).measurement == done
 
 
 @pytest.mark.parametrize("error", [ConfigError("does not fit"), RuntimeError("a bug"), MemoryError()])
