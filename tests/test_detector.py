@@ -92,13 +92,13 @@ def test_convolutions_of_the_heads() -> None:
 def test_the_fcos_head_equals_torchvisions_where_that_takes_the_width() -> None:
     backbone = build_backbone("resnet10", width=8)
     neck = compile_neck(fpn(), backbone.channels, 256)
-    ours = build_detector("fcos", backbone, neck, num_classes=3).head
-    theirs = FCOSHead(256, 1, 3)
+    ours = build_detector("fcos", backbone, neck, num_classes=3).head.double()  # sums in another order
+    theirs = FCOSHead(256, 1, 3).double()
     theirs.load_state_dict(ours.state_dict())
-    maps = [torch.randn(2, 256, s, s).to(memory_format=torch.channels_last) for s in (8, 4, 2, 1)]
+    maps = [torch.randn(2, 256, s, s).double().to(memory_format=torch.channels_last) for s in (8, 4, 2, 1)]
     expected = theirs(maps)
     for name, value in ours(maps).items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(8, 1), (48, 6), (64, 8), (100, 10), (256, 32)])

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nasneck.device import limit_memory
 from nasneck.errors import ClusterError, ConfigError, NasneckError
@@ -20,6 +20,7 @@ from nasneck.errors import ClusterError, ConfigError, NasneckError
 ANSWER_S = 15.0  # how long a cluster may take to answer
 PATIENCE_S = 60.0  # without a worker, before the user is told; on a busy machine one takes a while to start
 _POLL_S = 0.5
+_ATTEMPTS = 3
 # A client without a token gets no other answer than one that is nobody's.
 _TOKEN = "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
 
@@ -207,37 +208,58 @@ class Remote:
     """
 
     def __init__(self, make: Callable[[], object], share: Share, on_warning: Callable[[str], object]) -> None:
+        self._make = make
+        self._share = share
+        self._on_warning = on_warning
+        self._start()
+
+    def _start(self) -> None:
         import ray
 
         # Two threads: one works, one answers how far it is.
-        holder: Any = ray.remote(_Holder)
+        share, holder = self._share, cast(Any, ray.remote(_Holder))
         actor = holder.options(num_cpus=share.cpus, num_gpus=share.gpus, max_concurrency=2, max_restarts=0)
-        self._actor = actor.remote(make, share)
-        started = self._actor.latest.remote()
-        if not ray.wait([started], timeout=PATIENCE_S)[0]:
-            on_warning(f"waiting for a worker with {share.cpus:g} CPUs and {share.gpus:g} GPUs; others may hold them")
+        self._actor = actor.remote(self._make, share)
+        self._started = self._actor.latest.remote()
+        if not ray.wait([self._started], timeout=PATIENCE_S)[0]:
+            needs = f"{share.cpus:g} CPUs and {share.gpus:g} GPUs"
+            self._on_warning(f"waiting for a worker with {needs}; others may hold them")
 
     def call(self, method: str, progress: Callable[[str, int, int], None] | None = None) -> Any:
         """Call a method; with ``progress``, it is given a callback as its argument, which arrives here.
 
+        If its process dies, the object is made anew in another one, some times, and called again.
+
         Raises:
             ClusterError: what it raised.
         """
+        from ray.exceptions import RayActorError
+
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._call(method, progress)
+            except RayActorError as error:
+                if attempt + 1 == _ATTEMPTS:
+                    raise ClusterError(f"{_ATTEMPTS} workers died as they prepared; the last: {cause(error)}") from None
+                self._on_warning(f"a worker died as it prepared; another is tried ({cause(error)[:200]})")
+                self._start()
+            except Exception as error:
+                raise ClusterError(cause(error)) from None
+        raise AssertionError("not reached")
+
+    def _call(self, method: str, progress: Callable[[str, int, int], None] | None) -> Any:
         import ray
 
         call, said = self._actor.call.remote(method, progress is not None), None
         while True:
             done, _ = ray.wait([call], timeout=_POLL_S)
-            try:
-                if progress is not None:
-                    latest = ray.get(self._actor.latest.remote())
-                    if latest is not None and latest != said:
-                        said = latest
-                        progress(*latest)
-                if done:
-                    return ray.get(call)
-            except Exception as error:
-                raise ClusterError(cause(error)) from None
+            if progress is not None:
+                latest = ray.get(self._actor.latest.remote())
+                if latest is not None and latest != said:
+                    said = latest
+                    progress(*latest)
+            if done:
+                return ray.get(call)
 
     def close(self) -> None:
         """End it and give its resources back."""
