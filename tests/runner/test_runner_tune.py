@@ -204,6 +204,31 @@ def test_what_fails_on_a_machine_names_it() -> None:
         on_each(nodes(), Broken())
 
 
+@dataclass(frozen=True)
+class DiesAsItPrepares:
+    mark: Path
+
+    def __call__(self) -> Any:
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+    def prepare(self, progress: Callable[[str, int, int], None]) -> str:
+        progress("work", 1, 1)
+        return "ready"
+
+
+def test_a_worker_that_dies_as_it_prepares(tmp_path: Path) -> None:
+    from nasneck.runner.cluster import Remote, Share
+
+    warnings: list[str] = []
+    remote = Remote(DiesAsItPrepares(tmp_path / "died"), Share(), warnings.append)
+    assert remote.call("prepare", lambda *what: None) == "ready"
+    assert len(warnings) == 1 and warnings[0].startswith("a worker died as it prepared; another is tried (")
+    remote.close()
+
+
 class Unpicklable:
     def __reduce__(self) -> Any:
         return _not_there, ()
