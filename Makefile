@@ -47,7 +47,7 @@ $(VENV)/.installed: $(BIN)/uv pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev --group peers
 	@touch $@
 
 clean:

@@ -89,6 +89,12 @@ def init_conv(conv: nn.Conv2d, init: str) -> nn.Conv2d:
     """Draw the weights of ``conv`` as ``init`` says (see ``nasneck.graph.Conv``); its bias becomes zero."""
     if init == "zero":
         nn.init.zeros_(conv.weight)
+    elif init == "small":
+        nn.init.normal_(conv.weight, std=0.001)
+    elif init == "fan_out":
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+    elif init == "torch":
+        nn.init.kaiming_uniform_(conv.weight, a=math.sqrt(5))
     elif init == "glorot":
         # EfficientDet counts the fan-out of one group only.
         area = conv.kernel_size[0] * conv.kernel_size[1]

@@ -16,6 +16,10 @@ class CompileError(NasneckError, ValueError):
     """A valid graph that cannot become a module with the widths or feature maps given."""
 
 
+class CheckpointError(NasneckError, ValueError):
+    """Weights of another implementation that are not of the neck that they are loaded into."""
+
+
 class SpaceError(NasneckError, ValueError):
     """A search space that cannot be decoded, or a graph that does not lie in it."""
 

@@ -44,17 +44,47 @@ def pick_pooled(pooled: Tensor, x: Tensor, like: Tensor) -> Tensor:
     return F.adaptive_max_pool2d(x, like.shape[-2:])
 
 
-def pool_same(x: Tensor, mode: str, kernel: int, stride: int) -> Tensor:
-    """Pooling with TensorFlow's SAME padding: ceil(n / stride) cells, odd padding at the far side."""
+def fit(x: Tensor, like: Tensor, mode: str) -> Tensor:
+    """Adaptive pooling to the size of ``like``; a map of that size passes through."""
+    if x.shape[-2:] == like.shape[-2:]:
+        return x
+    size = (like.shape[-2], like.shape[-1])
+    return F.adaptive_max_pool2d(x, size) if mode == "max" else F.adaptive_avg_pool2d(x, size)
+
+
+def reassemble(x: Tensor, logits: Tensor, like: Tensor, kernel: int, scale: int) -> Tensor:
+    """CARAFE: each cell of the ``scale`` times larger result is a weighted sum of ``kernel`` x ``kernel`` cells.
+
+    ``logits`` is (N, kernel**2 * scale**2, H, W); cells outside ``x`` count as zero. The result is cut to the size
+    of ``like``, and resized only where it is too small for it.
+    """
+    n, channels, height, width = x.shape
+    share = logits.view(n, kernel**2, 1, scale**2, height, width).softmax(1)
+    padded = F.pad(x, [kernel // 2] * 4)
+    total = torch.zeros_like(share[:, 0])
+    for i in range(kernel**2):
+        top, left = i // kernel, i % kernel
+        total = total + padded[:, :, None, top : top + height, left : left + width] * share[:, i]
+    large = F.pixel_shuffle(total.reshape(n, channels * scale**2, height, width), scale)
+    return resize(large[..., : like.shape[-2], : like.shape[-1]], like, "nearest")
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """``value`` around ``x`` so that a window then gives ceil(n / stride) cells, as TensorFlow's SAME does."""
     pad = []
     for size in (x.shape[-1], x.shape[-2]):
         missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         pad += [missing // 2, missing - missing // 2]
+    return F.pad(x, pad, value=value)
+
+
+def pool_same(x: Tensor, mode: str, kernel: int, stride: int) -> Tensor:
+    """Pooling with TensorFlow's SAME padding: ceil(n / stride) cells, odd padding at the far side."""
     if mode == "max":
-        return F.max_pool2d(F.pad(x, pad, value=float("-inf")), kernel, stride)
+        return F.max_pool2d(pad_same(x, kernel, stride, float("-inf")), kernel, stride)
     # TensorFlow averages over the cells that exist
-    counted = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), pad), kernel, stride)
-    return F.avg_pool2d(F.pad(x, pad), kernel, stride) / counted
+    counted = F.avg_pool2d(pad_same(torch.ones_like(x[:1, :1]), kernel, stride), kernel, stride)
+    return F.avg_pool2d(pad_same(x, kernel, stride), kernel, stride) / counted
 
 
 def adaptive_pool(x: Tensor, ratio: float, mode: str) -> Tensor:
@@ -86,6 +116,12 @@ def gate(x: Tensor, by: Tensor) -> Tensor:
 def gate_complement(x: Tensor, by: Tensor) -> Tensor:
     """``x * (1 - sigmoid(by))``."""
     return x * (1 - torch.sigmoid(by))
+
+
+def attend_cells(theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    """Sum over all cells j of ``softmax_j(theta_i . phi_j) g_j`` for every cell i."""
+    weight = torch.softmax(theta.flatten(2).transpose(1, 2) @ phi.flatten(2), dim=-1)
+    return (weight @ g.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(g.shape)
 
 
 def mean_of(*maps: Tensor) -> Tensor:

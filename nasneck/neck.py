@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from nasneck.containers import pack
 from nasneck.errors import CompileError
 from nasneck.graph import NeckGraph
+from nasneck.sizes import vanishing
 
 
 class Neck(nn.Module):
@@ -65,8 +66,8 @@ class Neck(nn.Module):
             outputs compiled in, a pair of that container and a tuple.
 
         Raises:
-            CompileError: features whose number, width or size does not fit, or a batch of one image with 1x1
-                maps where batch norm is to train.
+            CompileError: features whose number, width or size does not fit, images of which nothing is left on the
+                coarsest level, or a batch of one image with 1x1 maps where batch norm is to train.
         """
         maps = tuple(features.values()) if isinstance(features, Mapping) else tuple(features)
         if torch.compiler.is_compiling():
@@ -84,6 +85,12 @@ class Neck(nn.Module):
     def _run(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         try:
             return self.body(*maps)
+        except RuntimeError:
+            levels = zip(self.in_channels, maps, strict=True)
+            problem = vanishing(self.graph, {level: (x.shape[-2], x.shape[-1]) for level, x in levels})
+            if problem is None:
+                raise
+            raise CompileError(problem) from None
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -91,21 +98,22 @@ class Neck(nn.Module):
                 f"C{level} {x.shape[-2]}x{x.shape[-1]}" for level, x in zip(self.in_channels, maps, strict=True)
             )
             raise CompileError(
-                f"batch norm cannot train on one 1x1 map per channel (batch of {len(maps[0])}, {sizes}): "
-                "use a larger batch, larger images, or norm='group'"
+                f"{self.graph.name}: batch norm cannot train on one 1x1 map per channel "
+                f"(batch of {len(maps[0])}, {sizes}): use a larger batch, larger images, or norm='group'"
             ) from None
 
     def _check(self, maps: tuple[Tensor, ...]) -> None:
         if len(maps) != len(self.in_channels):
             wanted = ", ".join(f"C{level}" for level in self.in_channels)
-            raise CompileError(f"{len(maps)} features given, but the neck reads {wanted}")
+            raise CompileError(f"{self.graph.name}: {len(maps)} features given, but the neck reads {wanted}")
+        name = self.graph.name
         finer: Tensor | None = None
         for (level, width), x in zip(self.in_channels.items(), maps, strict=True):
             if x.dim() != 4 or x.shape[1] != width:
-                raise CompileError(f"C{level} has shape {tuple(x.shape)}; (N, {width}, H, W) is wanted")
+                raise CompileError(f"{name}: C{level} has shape {tuple(x.shape)}; (N, {width}, H, W) is wanted")
             if finer is not None and (x.shape[-2] > finer.shape[-2] or x.shape[-1] > finer.shape[-1]):
                 raise CompileError(
-                    f"C{level} is {x.shape[-2]}x{x.shape[-1]}, larger than the finer level before it "
+                    f"{name}: C{level} is {x.shape[-2]}x{x.shape[-1]}, larger than the finer level before it "
                     f"({finer.shape[-2]}x{finer.shape[-1]}); features go finest first"
                 )
             finer = x

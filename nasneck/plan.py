@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from nasneck.graph import Input, NeckGraph, Node, Resample
 from nasneck.graph.liveness import read_nodes
+from nasneck.graph.ops import size_source
 
 
 def live_nodes(graph: NeckGraph, names: Iterable[str]) -> tuple[list[Node], dict[tuple[str, str], str]]:
@@ -21,9 +22,9 @@ def live_nodes(graph: NeckGraph, names: Iterable[str]) -> tuple[list[Node], dict
         if node.name not in wanted or isinstance(node.op, Input):
             continue
         for op in (op for edge in node.inputs for op in edge.ops or ()):
-            if isinstance(op, Resample) and op.to is not None:
-                like = [known.name for known in there if known.level == graph[op.to].level]
-                sizes[node.name, op.to] = op.to if op.to in wanted or not like else like[0]
+            if (to := size_source(op)) is not None:
+                like = [known.name for known in there if known.level == graph[to].level]
+                sizes[node.name, to] = to if to in wanted or not like else like[0]
         there.append(node)
     only_sized = set(sizes.values()) - wanted
     if only_sized:  # nothing else tells their size, so they are computed for it

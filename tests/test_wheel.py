@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nasneck.necks import NECKS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 CHECK = """\
@@ -23,6 +25,9 @@ for kind in ("search_spaces", "experiments"):
     names = resource_names(kind)
     assert all(str(find_resource(kind, name)).startswith(sys.argv[1]) for name in names)
     print(kind, *names)
+from nasneck.cli.listing import listing
+from nasneck.necks import NECKS
+print("listed", *[line.split()[0] for line in listing().splitlines() if line.startswith("  ")][1 : 1 + len(NECKS)])
 print(load_space("nas_fpn").size())
 """
 
@@ -52,6 +57,9 @@ def test_shipped_files_travel_in_the_wheel(tmp_path: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"nasneck"}, "nothing else is installed"
     assert not [name for name in names if "test" in name or "/runs/" in name or name.endswith(".pyc")]
+    assert "nasneck/necks/sizes.json" in names
+    drawn = [name for name in names if name.endswith((".svg", ".png", ".csv"))]
+    assert drawn == [], "results and drawings stay in the repository"
     (tmp_path / "elsewhere").mkdir()
     ended = subprocess.run(
         [sys.executable, "-P", "-c", CHECK, str(tmp_path / "site")],
@@ -64,4 +72,5 @@ def test_shipped_files_travel_in_the_wheel(tmp_path: Path) -> None:
     found = {line.split()[0]: line.split()[1:] for line in ended.stdout.splitlines()}
     for kind in ("search_spaces", "experiments"):
         assert found[kind] == sorted(path.stem for path in (ROOT / kind).glob("*.toml"))
+    assert found["listed"] == list(NECKS)
     assert list(found)[-1] == "1931334451200000"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from nasneck.graph import Edge, NeckGraph, Node, Op, Project, Resample
+from nasneck.graph import Edge, NeckGraph, Node, Op, Project
+from nasneck.graph.ops import size_source, with_size_source
 
 _PREFIX = re.compile(r"r(\d+)_(.+)")
 STEM = -1
@@ -138,10 +139,10 @@ class _Comparison:
         return len(ops) == len(other) and all(self._same_op(a, b) for a, b in zip(ops, other, strict=True))
 
     def _same_op(self, first: Op, later: Op) -> bool:
-        if isinstance(first, Resample) and isinstance(later, Resample) and first.to and later.to:
+        one, other = size_source(first), size_source(later)
+        if one is not None and other is not None:
             # Any node of a level may tell its size.
-            same_size = self.graph[first.to].level == self.graph[later.to].level
-            return same_size and first == replace(later, to=first.to)
+            return self.graph[one].level == self.graph[other].level and first == with_size_source(later, one)
         return first == later
 
     def _stands_for(self, first: str, later: str, repeat: int) -> bool:
@@ -168,7 +169,8 @@ def _keep_first(graph: NeckGraph, stages: Stages) -> NeckGraph | None:
         return first[short_name(name)] if 0 <= stages.of[name] < stages.count else name
 
     def kept_op(op: Op) -> Op:
-        return replace(op, to=kept(op.to)) if isinstance(op, Resample) and op.to is not None else op
+        to = size_source(op)
+        return op if to is None else with_size_source(op, kept(to))
 
     nodes = [n for n in graph.nodes if stages.of[n.name] in (STEM, 0)]
     for node in tail:

@@ -17,8 +17,10 @@ from nasneck.graph.node import Node as Node
 from nasneck.graph.node import input_node as input_node
 from nasneck.graph.ops import Act as Act
 from nasneck.graph.ops import AdaptivePool as AdaptivePool
+from nasneck.graph.ops import Carafe as Carafe
 from nasneck.graph.ops import Conv as Conv
 from nasneck.graph.ops import GlobalPool as GlobalPool
+from nasneck.graph.ops import NonLocal as NonLocal
 from nasneck.graph.ops import Norm as Norm
 from nasneck.graph.ops import Op as Op
 from nasneck.graph.ops import Pool as Pool

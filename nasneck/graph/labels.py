@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from nasneck.graph.fusion import Attention, Fusion, gate_index
 from nasneck.graph.node import Node
-from nasneck.graph.ops import Conv, Op, Project, Resample
+from nasneck.graph.ops import Conv, Op, Project, Resample, size_source
 from nasneck.graph.spec import to_spec
 from nasneck.graph.width import Width
 
@@ -25,8 +25,10 @@ def ops_label(ops: Iterable[Op], node: Node, levels: Mapping[str, int | None]) -
     texts = []
     for op in ops:
         to = None
-        if isinstance(op, Resample):
-            to = node.level if op.to is None else levels[op.to]
+        if (source := size_source(op)) is not None:
+            to = levels[source]
+        elif isinstance(op, Resample):
+            to = node.level
         texts.append(_op_text(op, node.width, to))
     return f"[{', '.join(texts)}]"
 
@@ -36,7 +38,7 @@ def _op_text(op: Op, width: Width, to: int | None) -> str:
     spec = to_spec(op)
     if isinstance(op, Conv | Project):
         spec["width"] = op.width if op.width is not None else width
-    if isinstance(op, Resample):
+    if isinstance(op, Resample) or size_source(op) is not None:
         spec["to"] = to
     return json.dumps(spec, sort_keys=True)
 

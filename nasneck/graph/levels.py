@@ -12,7 +12,7 @@ from typing import Final
 from nasneck.errors import GraphError
 from nasneck.graph.fusion import Concat, PixelWeighted
 from nasneck.graph.node import Edge, Node
-from nasneck.graph.ops import AdaptivePool, Conv, GlobalPool, Op, Pool, Resample
+from nasneck.graph.ops import AdaptivePool, Carafe, Conv, GlobalPool, Op, Pool, Resample
 
 FREE: Final = "free"
 Level = int | None | str
@@ -53,6 +53,8 @@ def check_sizes(node: Node, table: Mapping[str, Node]) -> None:
 
 
 def _after(op: Op, at: Level, node: Node, table: Mapping[str, Node], where: str) -> Level:
+    if isinstance(op, Carafe):
+        return _reassembled(op, at, table, where)
     if isinstance(op, Resample):
         return _resampled(op, at, node, table, where)
     if isinstance(op, AdaptivePool | GlobalPool):
@@ -79,12 +81,19 @@ def _resampled(op: Resample, at: Level, node: Node, table: Mapping[str, Node], w
     return target
 
 
+def _reassembled(op: Carafe, at: Level, table: Mapping[str, Node], where: str) -> Level:
+    target = table[op.to].level
+    if not (isinstance(at, int) and isinstance(target, int) and target < at):
+        raise GraphError(f"{where}: carafe only goes up, not from level {at} to {target} of {op.to!r}")
+    return target
+
+
 def _is_one_cell(source: Node, edge: Edge, table: Mapping[str, Node]) -> bool:
     """Whether what runs along ``edge`` is a single cell, which broadcasts to any size."""
     for op in reversed(edge.ops or ()):
         if isinstance(op, GlobalPool):
             return True
-        if isinstance(op, AdaptivePool | Resample):
+        if isinstance(op, AdaptivePool | Resample | Carafe):
             return False
     if source.level is not None:
         return False

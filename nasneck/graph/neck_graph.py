@@ -7,7 +7,7 @@ c4 ──> p4 ──────────> p4_out        outputs    one node 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,8 @@ from nasneck.graph.fusion import Input
 from nasneck.graph.levels import check_edge_levels, check_sizes
 from nasneck.graph.node import Edge, Node
 from nasneck.graph.normal_form import digest
-from nasneck.graph.ops import Resample
+from nasneck.graph.ops import Resample, size_source, widths_of, with_size_source
+from nasneck.graph.width import feature_level
 
 
 class NeckGraph:
@@ -63,11 +64,13 @@ class NeckGraph:
         fields["nodes"] = ordered
         fields["outputs"] = MappingProxyType(_check_outputs(outputs, table))
         fields["aux"] = _check_aux(aux, table)
+        levels = {node.level for node in ordered if isinstance(node.op, Input)}
         for node in ordered:
             for edge in node.inputs:
                 check_edge_levels(edge, node, table)
             check_sizes(node, table)
             _check_sharing(node, table)
+            _check_feature_widths(node, levels)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a NeckGraph is immutable; cannot set {name!r}")
@@ -245,7 +248,7 @@ def _computable_order(nodes: tuple[Node, ...], table: Mapping[str, Node]) -> tup
     for node in nodes:
         for edge in node.inputs:
             needed = [edge.source]
-            needed += [op.to for op in edge.ops or () if isinstance(op, Resample) and op.to is not None]
+            needed += [to for op in edge.ops or () if (to := size_source(op)) is not None]
             for source in needed:
                 if source not in table:
                     raise GraphError(
@@ -335,9 +338,20 @@ def _check_sharing(node: Node, table: Mapping[str, Node]) -> None:
         raise GraphError(f"node {node.name!r} shares the weights of {owner.name!r}, but is made differently")
 
 
+def _check_feature_widths(node: Node, levels: Set[int | None]) -> None:
+    ops = [*node.layers, *(op for edge in node.inputs for op in edge.ops or ())]
+    for width in (node.width, *(width for op in ops for width in widths_of(op))):
+        level = feature_level(width)
+        if level is not None and level not in levels:
+            raise GraphError(f"node {node.name!r}: width {width!r}, but the graph reads no feature C{level}")
+
+
 def _make(node: Node) -> tuple[Any, ...]:
     """What must agree for two nodes to share weights; where an edge resamples to may differ."""
-    edges = tuple(tuple(op for op in e.ops or () if not isinstance(op, Resample)) for e in node.inputs)
+    edges = tuple(
+        tuple(with_size_source(op, "anywhere") for op in e.ops or () if not isinstance(op, Resample))
+        for e in node.inputs
+    )
     return node.op, node.layers, node.width, edges
 
 

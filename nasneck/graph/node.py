@@ -10,7 +10,7 @@ from typing import Any
 from nasneck.errors import GraphError
 from nasneck.graph.fusion import BINARY, Fusion, Input
 from nasneck.graph.fusion import has_weights as fusion_has_weights
-from nasneck.graph.ops import AdaptivePool, Conv, GlobalPool, Op, Pool, Resample, has_weights
+from nasneck.graph.ops import AdaptivePool, Carafe, Conv, GlobalPool, Op, Pool, Resample, has_weights
 from nasneck.graph.spec import fusion_from_spec, op_from_spec
 from nasneck.graph.width import Width, check_width
 
@@ -137,4 +137,4 @@ def _changes_size(op: Op) -> bool:
         return op.stride > 1 or op.padding == "valid"
     if isinstance(op, Pool):
         return op.stride > 1 or op.padding != op.kernel // 2
-    return isinstance(op, Resample | AdaptivePool)
+    return isinstance(op, Resample | Carafe | AdaptivePool)

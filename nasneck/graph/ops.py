@@ -6,14 +6,14 @@ goes to the size that a *named node* has at run time, so that a graph fits image
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nasneck.errors import GraphError
 from nasneck.graph.fields import check_fields
 from nasneck.graph.width import Width, check_width
 
-Init = Literal["fan_in", "glorot", "zero"]
+Init = Literal["fan_in", "fan_out", "glorot", "torch", "small", "zero"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,27 @@ class Conv:
         stride: 1, or a power of two that moves the map that many octaves coarser (edges only); the result
             has ``ceil(n / stride)`` cells where padding is ``same``.
         dilation: Spacing of the kernel's taps.
-        groups: Number of groups, or ``depthwise`` for one group per channel.
+        groups: Number of groups, or ``depthwise`` for one group per channel that comes in, or ``output`` for one
+            per channel that goes out.
         separable: Depthwise ``kernel`` x ``kernel`` without bias, then 1x1 (with ``bias`` as asked).
         bias: Whether the (pointwise) convolution has a bias.
         width: Output width; None takes the node's.
-        padding: ``same`` keeps the size at stride 1; ``valid`` shrinks it and may stand only on edges.
-        init: ``fan_in`` is the Kaiming uniform with a = 1 that Caffe2 calls Xavier (weights of torchvision's
-            and mmdet's FPNs); ``glorot`` is Xavier uniform per group (EfficientDet); ``zero`` as it says.
-            Biases start at zero.
+        padding: ``same`` keeps the size at stride 1; ``same_tf`` does so as TensorFlow does it (with a stride
+            the odd cell goes to the right and bottom); ``valid`` shrinks it and may stand only on edges.
+        init: ``fan_in`` is the Kaiming uniform with a = 1 that Caffe2 calls Xavier (torchvision's FPN, mmdet's
+            NAS-FPN); ``fan_out`` Kaiming normal (M2Det); ``glorot`` is Xavier uniform per group (EfficientDet,
+            mmdet's FPN); ``torch`` what ``nn.Conv2d`` does (YOLOX); ``small`` normal with a standard deviation
+            of 0.001 (CARAFE's kernels); ``zero`` as it says. Biases start at zero.
     """
 
     kernel: int = 3
     stride: int = 1
     dilation: int = 1
-    groups: int | Literal["depthwise"] = 1
+    groups: int | Literal["depthwise", "output"] = 1
     separable: bool = False
     bias: bool = True
     width: Width | None = None
-    padding: Literal["same", "valid"] = "same"
+    padding: Literal["same", "same_tf", "valid"] = "same"
     init: Init = "fan_in"
 
     def __post_init__(self) -> None:
@@ -89,7 +92,7 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A 1x1 convolution, and its norm if it has one, as one unit that may fall away.
+    """A 1x1 convolution, with its norm and activation if it has them, as one unit that may fall away.
 
     ``when`` is ``always``, ``never`` or ``if_different`` (only where the width changes, as BiFPN does).
     """
@@ -97,6 +100,7 @@ class Project:
     width: Width | None = None
     bias: bool = True
     norm: Norm | None = None
+    act: Act | None = None
     when: Literal["always", "if_different", "never"] = "always"
     init: Init = "fan_in"
 
@@ -113,13 +117,14 @@ class Resample:
     Args:
         mode: ``auto`` is nearest up; down it is a max pool with kernel = stride = 2**octaves and partial
             windows at the border, or adaptive max pooling where that pool misses the target size.
-            ``nearest`` and ``bilinear`` interpolate both ways and leave a map of the right size alone.
+            ``nearest`` and ``bilinear`` interpolate both ways, ``max`` and ``avg`` are adaptive pools; these
+            four leave a map of the right size alone.
         to: Name of the node whose size is taken. None goes down to the node's own level by halving, rounded
             up, which is how a level without backbone features gets its size.
         align_corners: As in ``torch.nn.functional.interpolate``; bilinear only.
     """
 
-    mode: Literal["auto", "nearest", "bilinear"] = "auto"
+    mode: Literal["auto", "nearest", "bilinear", "max", "avg"] = "auto"
     to: str | None = None
     align_corners: bool = False
 
@@ -129,6 +134,34 @@ class Resample:
             raise GraphError(f"resample: align_corners has no meaning in mode {self.mode!r}")
         if self.to is None and self.mode != "auto":
             raise GraphError(f"resample: mode {self.mode!r} needs the name of a node to take the size from")
+
+
+@dataclass(frozen=True, slots=True)
+class Carafe:
+    """Content-aware reassembly: upsampling by weighted sums whose weights a small convolution reads off the map.
+
+    Wang et al., "CARAFE", ICCV 2019: a 1x1 convolution to ``compressed`` channels, one of side ``encoder`` to the
+    weights of ``kernel`` x ``kernel`` cells for every cell of the result, softmax over these, weighted sum. The
+    result, 2**octaves as large, is cut at the right and bottom to the size wanted.
+
+    Args:
+        to: Name of the node whose size is taken; it lies on a finer level.
+        kernel: Side of the window that is reassembled.
+        encoder: Side of the convolution that gives the weights.
+        compressed: Width between the two convolutions.
+    """
+
+    to: str
+    kernel: int = 5
+    encoder: int = 3
+    compressed: Width = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_width(self.compressed)
+        for what, side in (("kernel", self.kernel), ("encoder", self.encoder)):
+            if side < 1 or side % 2 == 0:
+                raise GraphError(f"carafe: {what} {side} is not an odd positive number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +229,22 @@ class SqueezeExcite:
         check_width(self.hidden)
 
 
-Op = Norm | Act | Conv | Project | Resample | Pool | AdaptivePool | GlobalPool | SqueezeExcite
+@dataclass(frozen=True, slots=True)
+class NonLocal:
+    """Self-attention over the cells of a map, added to it (Wang et al., "Non-local Neural Networks", CVPR 2018).
+
+    ``x + out(softmax(theta(x)^T phi(x)) g(x))`` with 1x1 convolutions; the embedded Gaussian form without scale.
+    ``hidden`` is the width of theta, phi and g. The last convolution starts at zero.
+    """
+
+    hidden: Width = "input"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_width(self.hidden)
+
+
+Op = Norm | Act | Conv | Project | Resample | Carafe | Pool | AdaptivePool | GlobalPool | SqueezeExcite | NonLocal
 
 OPS: dict[str, type[Op]] = {
     "norm": Norm,
@@ -204,16 +252,37 @@ OPS: dict[str, type[Op]] = {
     "conv": Conv,
     "project": Project,
     "resample": Resample,
+    "carafe": Carafe,
     "pool": Pool,
     "adaptive_pool": AdaptivePool,
     "global_pool": GlobalPool,
     "squeeze_excite": SqueezeExcite,
+    "non_local": NonLocal,
 }
 
 
 def has_weights(op: Op) -> bool:
     """Whether ``op`` holds parameters of its own."""
-    return isinstance(op, Norm | Conv | SqueezeExcite) or (isinstance(op, Project) and op.when != "never")
+    if isinstance(op, Project):
+        return op.when != "never"
+    return isinstance(op, Norm | Conv | Carafe | SqueezeExcite | NonLocal)
+
+
+def size_source(op: Op) -> str | None:
+    """Name of the node whose size ``op`` brings a map to, if it names one."""
+    return op.to if isinstance(op, Resample | Carafe) else None
+
+
+def with_size_source(op: Op, to: str) -> Op:
+    """``op`` with the size of ``to`` in place of that of the node it names; others as they are."""
+    return replace(op, to=to) if isinstance(op, Resample | Carafe) and op.to is not None else op
+
+
+def widths_of(op: Op) -> tuple[Width, ...]:
+    """The widths that ``op`` states."""
+    stated = {Conv: "width", Project: "width", Carafe: "compressed", SqueezeExcite: "hidden", NonLocal: "hidden"}
+    width = getattr(op, stated[type(op)]) if type(op) in stated else None
+    return () if width is None else (width,)
 
 
 def _check_stride(what: str, stride: int) -> None:

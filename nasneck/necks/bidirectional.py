@@ -14,44 +14,13 @@ gives the other outputs, which are the next repeat's input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from nasneck.errors import GraphError
-from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Project, Resample, Sum
-from nasneck.graph.fusion import BINARY, Fusion
+from nasneck.graph import NeckGraph
 from nasneck.graph.width import Width
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_range
-
-Role = Literal["input", "down", "out"]
-Source = tuple[Role, int]
-
-# EfficientDet's constants; the 1x1 convolutions fall away where a feature has the neck's width.
-_NORM = Norm(eps=1e-3, momentum=0.01)
-_PROJECT = Project(bias=False, norm=_NORM, when="if_different", init="glorot")
-_POOL = Pool("max", kernel=3, stride=2, padding=1)
-
-
-@dataclass(frozen=True, slots=True)
-class PathNode:
-    """A node of a repeat.
-
-    Args:
-        role: ``down`` on the top-down path between the ends; else ``out``.
-        level: Its level.
-        sources: The maps that it joins, in order: the repeat's ``input``, the top-down path's (``down``) or an
-            output (``out``) of a level.
-        op: The fusion. A single source needs none. A fusion of two joins the first two of several sources;
-            the others are added to what it gives.
-        conv: The convolution after it.
-    """
-
-    role: Role
-    level: int
-    sources: tuple[Source, ...]
-    op: Fusion
-    conv: Conv
+from nasneck.necks.paths import PathNode, Source, build_paths
+from nasneck.necks.pyramid import LevelRange, check_range
 
 
 def slots(levels: LevelRange) -> tuple[Source, ...]:
@@ -84,79 +53,10 @@ def build_bidirectional(
     Raises:
         GraphError: nodes that do not make a pyramid of ``levels``.
     """
-    if repeats < 1:
-        raise GraphError(f"repeats={repeats} is not at least 1")
-    check_range("levels", levels)
+    check_range(name, "levels", levels)
     if levels[0] == levels[1]:
-        raise GraphError(f"two paths need at least two levels, not P{levels[0]} alone")
+        raise GraphError(f"{name}: two paths need at least two levels, not P{levels[0]} alone")
     found = tuple((node.role, node.level) for node in nodes)
     if found != slots(levels):
-        raise GraphError(f"the nodes are {found}; {slots(levels)} are wanted, in this order")
-    made, size_of = path_inputs(inputs, levels, width=width)
-    current: Mapping[int, str] = size_of
-    for repeat in range(repeats):
-        names: dict[Source, str] = {("input", level): source for level, source in current.items()}
-        names["down", levels[1]] = current[levels[1]]
-        for node in nodes:
-            own = f"r{repeat}_p{node.level}{'_td' if node.role == 'down' else ''}"
-            made += path_nodes(own, node, names, size_of, width=width)
-            names[node.role, node.level] = own
-        current = {level: names["out", level] for level in current}
-    return NeckGraph(made, outputs=current, name=name)
-
-
-def path_inputs(inputs: LevelRange, levels: LevelRange, *, width: Width) -> tuple[list[Node], dict[int, str]]:
-    """The backbone features and coarser levels made of them, and the map of each level by name.
-
-    The first level above the backbone's is projected and pooled, the others are pooled from it.
-    """
-    nodes, covered = backbone_features(inputs, levels)
-    current = {level: f"c{level}" for level in covered}
-    for level in range(covered[-1] + 1, levels[1] + 1):
-        edge = Edge(current[level - 1], (*_projected(current[level - 1]), _POOL))
-        nodes.append(Node(f"p{level}", level, "sum", (edge,), width=width))
-        current[level] = f"p{level}"
-    return nodes, current
-
-
-def path_nodes(
-    name: str, node: PathNode, names: Mapping[Source, str], size_of: Mapping[int, str], *, width: Width
-) -> list[Node]:
-    """The graph's nodes for ``node``: itself, and before it the bare fusion if that does not take all sources.
-
-    Args:
-        name: Name of the node.
-        node: What it joins, and how.
-        names: Names of the maps that it may read.
-        size_of: Node that has the size of each level.
-        width: Its width.
-
-    Raises:
-        GraphError: no source, or one that is not there when the node is built.
-    """
-    for source in node.sources:
-        if source not in names:
-            raise GraphError(f"node {name!r} reads {source}, which is not one of {sorted(names)}")
-    if not node.sources:
-        raise GraphError(f"node {name!r} reads nothing; at least one source is wanted")
-    edges = [_edge(names[source], source[1], node.level, size_of) for source in node.sources]
-    layers = (Act("silu"), node.conv, _NORM)
-    if len(edges) == 1:
-        return [Node(name, node.level, Sum(), edges, layers, width)]
-    if len(edges) == 2 or not isinstance(node.op, BINARY):
-        return [Node(name, node.level, node.op, edges, layers, width)]
-    merged = Node(f"{name}_merge", node.level, node.op, edges[:2], width=width)
-    return [merged, Node(name, node.level, Sum(), [Edge(merged.name, ()), *edges[2:]], layers, width)]
-
-
-def _edge(source: str, at: int, to: int, size_of: Mapping[int, str]) -> Edge:
-    ops: list[Op] = _projected(source)
-    if at != to:
-        # The pools give ceil(n / 2) cells each; backbones that round down are met by the resample.
-        ops += [_POOL] * max(0, to - at) + [Resample("nearest", to=size_of[to])]
-    return Edge(source, ops)
-
-
-def _projected(source: str) -> list[Op]:
-    """A backbone feature is projected on every edge anew, before it is pooled."""
-    return [_PROJECT] if source.startswith("c") else []
+        raise GraphError(f"{name}: the nodes are {found}; {slots(levels)} are wanted, in this order")
+    return build_paths(nodes, inputs=inputs, levels=levels, repeats=repeats, width=width, name=name)

@@ -10,7 +10,7 @@ c3 ─1x1─> td3 ─3x3────> p3
 from __future__ import annotations
 
 from nasneck.graph import Conv, Edge, NeckGraph, Node, Norm, Project, Resample
-from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, extra_levels
+from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, finish
 
 
 def fpn(
@@ -33,13 +33,11 @@ def fpn(
         extra_relu: ReLU between the extra convolutions (torchvision yes, mmdet by default no).
         norm: Normalise after every lateral and output convolution, which then have no bias.
     """
-    features, covered = backbone_features(inputs, levels)
+    features, covered = backbone_features("fpn", inputs, levels)
     core = top_down(covered, norm=norm)
-    top = covered[-1]
-    sources: dict[Extra, str] = {"output": f"p{top}", "input": f"c{top}", "lateral": f"td{top}"}
-    extras = extra_levels(extra, extra_relu, top=top, last=levels[1], sources=sources)
-    outputs = {level: f"p{level}" for level in covered} | {level: node.name for level, node in extras.items()}
-    return NeckGraph([*features, *core, *extras.values()], outputs=outputs, name="fpn")
+    outputs = {level: f"p{level}" for level in covered}
+    sources: dict[Extra, str] = {"input": f"c{covered[-1]}", "lateral": f"td{covered[-1]}"}
+    return finish("fpn", [*features, *core], outputs, levels, extra, relu=extra_relu, sources=sources)
 
 
 def top_down(covered: list[int], *, norm: bool, out: str = "p") -> list[Node]:

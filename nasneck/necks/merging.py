@@ -15,10 +15,11 @@ from typing import Literal
 from nasneck.errors import GraphError
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Project, Resample
 from nasneck.graph.fusion import Fusion, Sum
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_range
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice, check_positive, check_range
 
 Dialect = Literal["reference", "mmdet"]
 ExtraFrom = Literal["p5", "c5"]
+Rounding = Literal["ceil", "floor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def build_pyramid(
     loose: bool = True,
     bias: bool = True,
     separable: bool = False,
+    rounding: Rounding = "ceil",
     name: str = "merging cells",
 ) -> NeckGraph:
     """Return the graph of ``repeats`` times the same ``cells`` with weights of their own.
@@ -59,16 +61,17 @@ def build_pyramid(
             is taken while building, as Google's code does: a map that only a later cell reads is still loose.
         bias: Bias in the cells' convolutions (without effect before a norm, but counted).
         separable: Separable convolutions in the cells (NAS-FPNLite).
+        rounding: In mmdet's dialect, whether the extra levels have half the cells rounded up, so that small
+            images keep them, or rounded down, as mmdet has it.
         name: Name of the graph.
 
     Raises:
         GraphError: cells that do not make a pyramid of ``levels``.
     """
-    if repeats < 1:
-        raise GraphError(f"repeats={repeats} is not at least 1")
-    check_range("levels", levels)
+    check_positive(name, "repeats", repeats)
+    check_range(name, "levels", levels)
     _check_cells(cells, range(levels[0], levels[1] + 1))
-    nodes = pyramid_inputs(inputs, levels, dialect=dialect, extra_from=extra_from)
+    nodes = pyramid_inputs(inputs, levels, dialect=dialect, extra_from=extra_from, rounding=rounding, neck=name)
     size_of = {level: f"p{level}" for level in range(levels[0], levels[1] + 1)}
     current: Mapping[int, str] = size_of
     layers = cell_layers(dialect=dialect, bias=bias, separable=separable)
@@ -83,25 +86,34 @@ def cell_layers(*, dialect: Dialect, bias: bool, separable: bool) -> tuple[Op, .
     return Act("relu"), Conv(3, bias=bias, separable=separable), _norm(dialect)
 
 
-def pyramid_inputs(inputs: LevelRange, levels: LevelRange, *, dialect: Dialect, extra_from: ExtraFrom) -> list[Node]:
+def pyramid_inputs(
+    inputs: LevelRange,
+    levels: LevelRange,
+    *,
+    dialect: Dialect,
+    extra_from: ExtraFrom,
+    rounding: Rounding = "ceil",
+    neck: str = "merging cells",
+) -> list[Node]:
     """The backbone features and the maps ``p<level>``, one a level, that the first repeat reads.
 
     A feature that already has the neck's width stays as it is in the reference dialect (tensorflow/tpu,
     ``resample_feature_map``); mmdet always projects.
     """
-    if dialect not in ("reference", "mmdet") or extra_from not in ("p5", "c5"):
-        raise GraphError(
-            f"dialect={dialect!r} is not 'reference' or 'mmdet', or extra_from={extra_from!r} not 'p5' or 'c5'"
-        )
+    check_choice(neck, "dialect", dialect, ("reference", "mmdet"))
+    check_choice(neck, "extra_from", extra_from, ("p5", "c5"))
+    check_choice(neck, "rounding", rounding, ("ceil", "floor"))
+    if rounding == "floor" and dialect != "mmdet":
+        raise GraphError(f"{neck}: rounding='floor' is mmdet's; the {dialect} dialect has no such form")
     norm = _norm(dialect)
     always = Project(bias=False, norm=norm)
     project = always if dialect == "mmdet" else Project(bias=False, norm=norm, when="if_different")
-    nodes, covered = backbone_features(inputs, levels)
+    nodes, covered = backbone_features(neck, inputs, levels)
     nodes += [Node(f"p{level}", level, "sum", (Edge(f"c{level}", (project,)),)) for level in covered]
     for level in range(covered[-1] + 1, levels[1] + 1):
         if dialect == "mmdet":
-            # mmdet rounds sizes down here; rounded up, small images keep their coarse levels.
-            edge = Edge(f"p{level - 1}", (always, Pool("max", kernel=2, stride=2, padding=0, ceil=True)))
+            pool = Pool("max", kernel=2, stride=2, padding=0, ceil=rounding == "ceil")
+            edge = Edge(f"p{level - 1}", (always, pool))
         elif extra_from == "c5":
             edge = Edge(f"c{covered[-1]}", (Resample("auto"), project))
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from nasneck.errors import GraphError
 from nasneck.graph import Attention, NeckGraph, Sum
-from nasneck.necks.merging import Dialect, ExtraFrom, MergingCell, build_pyramid
+from nasneck.necks.merging import Dialect, ExtraFrom, MergingCell, Rounding, build_pyramid
 from nasneck.necks.pyramid import LevelRange, check_range
 
 # Level above the finest, op, inputs, output?
@@ -37,6 +37,7 @@ def nas_fpn(
     extra_from: ExtraFrom = "p5",
     bias: bool = True,
     separable: bool = False,
+    rounding: Rounding = "ceil",
 ) -> NeckGraph:
     """The published NAS-FPN network.
 
@@ -48,15 +49,16 @@ def nas_fpn(
             has average pooling, the finer map gating, and P6 and P7 with 1x1 convolutions.
         extra_from: As for :func:`nasneck.necks.merging.build_pyramid`.
         bias: Bias in the cells' convolutions.
-        separable: Separable convolutions in the cells.
+        separable: Separable convolutions in the cells (NAS-FPNLite).
+        rounding: As for :func:`nasneck.necks.merging.build_pyramid`.
 
     Raises:
         GraphError: a number of levels other than five.
     """
-    check_range("levels", levels)
+    check_range("nas_fpn", "levels", levels)
     if levels[1] - levels[0] != 4:
         raise GraphError(
-            f"the published NAS-FPN network joins five levels, such as (3, 7); levels={levels!r} are "
+            f"nas_fpn: the published network joins five levels, such as (3, 7); levels={levels!r} are "
             f"{levels[1] - levels[0] + 1}"
         )
     return build_pyramid(
@@ -68,6 +70,7 @@ def nas_fpn(
         extra_from=extra_from,
         bias=bias,
         separable=separable,
+        rounding=rounding,
         name="nas_fpn",
     )
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from nasneck.errors import GraphError
-from nasneck.graph import Conv, Edge, NeckGraph, Node, Norm, Resample
+from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Resample
 from nasneck.necks.fpn import top_down
-from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, extra_levels
+from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_choice, finish
 
 
 def panet(
@@ -25,6 +24,7 @@ def panet(
     extra_relu: bool = True,
     feed: Literal["out", "sum"] = "out",
     norm: bool = False,
+    relu: bool = False,
 ) -> NeckGraph:
     """PANet's bottom-up path augmentation on an FPN.
 
@@ -36,28 +36,24 @@ def panet(
         extra_relu: ReLU between the extra convolutions.
         feed: What the next level reads: ``out``, the finished output of the level below, as the paper says;
             ``sum``, the sum before its 3x3 convolution, as mmdet's PAFPN does.
-        norm: Normalise after every convolution, which then have no bias.
+        norm: Normalise after every convolution, which then have no bias. Compiled with ``norm="group"`` and with
+            ``relu`` this is the authors' variant with group norm.
+        relu: ReLU after the convolutions of the bottom-up path.
     """
-    if feed not in ("out", "sum"):
-        raise GraphError(f"feed={feed!r} is not 'out' (the paper) or 'sum' (mmdet)")
-    features, covered = backbone_features(inputs, levels)
+    check_choice("panet", "feed", feed, ("out", "sum"))
+    features, covered = backbone_features("panet", inputs, levels)
     nodes = [*features, *top_down(covered, norm=norm, out="fpn")]
-    layers = (Conv(3, bias=not norm), Norm()) if norm else (Conv(3),)
+    after: list[Op] = [*([Norm()] if norm else []), *([Act("relu")] if relu else [])]
+    layers = (Conv(3, bias=not norm), *after)
     for level in covered:
         fpn_edge = Edge(f"fpn{level}", ())
         if level == covered[0]:
             nodes.append(Node(f"p{level}", level, "sum", (fpn_edge,)))
             continue
         below = f"p{level - 1}" if feed == "out" or level - 1 == covered[0] else f"bu{level - 1}"
-        down = [
-            Conv(3, stride=2, bias=not norm),
-            *([Norm()] if norm else []),
-            Resample("nearest", to=f"c{level}"),
-        ]
+        down = [Conv(3, stride=2, bias=not norm), *after, Resample("nearest", to=f"c{level}")]
         nodes.append(Node(f"bu{level}", level, "sum", (fpn_edge, Edge(below, down))))
         nodes.append(Node(f"p{level}", level, "sum", (Edge(f"bu{level}", ()),), layers))
-    top = covered[-1]
-    sources: dict[Extra, str] = {"output": f"p{top}", "input": f"c{top}", "lateral": f"td{top}"}
-    extras = extra_levels(extra, extra_relu, top=top, last=levels[1], sources=sources)
-    outputs = {level: f"p{level}" for level in covered} | {level: node.name for level, node in extras.items()}
-    return NeckGraph([*nodes, *extras.values()], outputs=outputs, name="panet")
+    outputs = {level: f"p{level}" for level in covered}
+    sources: dict[Extra, str] = {"input": f"c{covered[-1]}", "lateral": f"td{covered[-1]}"}
+    return finish("panet", nodes, outputs, levels, extra, relu=extra_relu, sources=sources)

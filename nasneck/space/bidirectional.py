@@ -32,7 +32,8 @@ from nasneck.errors import GraphError, SpaceError
 from nasneck.graph import Conv, NeckGraph
 from nasneck.graph.fusion import FUSIONS, Concat, Fusion, Gate, Input, PixelWeighted
 from nasneck.graph.spec import fusion_from_spec
-from nasneck.necks.bidirectional import PathNode, Role, Source, build_bidirectional, slots
+from nasneck.necks.bidirectional import build_bidirectional, slots
+from nasneck.necks.paths import PathNode, Source
 from nasneck.settings import did_you_mean
 from nasneck.space.base import SearchSpace
 from nasneck.space.encode_paths import smallest_choices
@@ -160,7 +161,7 @@ class BidirectionalSpace(SearchSpace):
             "conv": len(self.convs),
         }
 
-    def _plain(self, role: Role, level: int) -> list[Source]:
+    def _plain(self, role: str, level: int) -> list[Source]:
         """The sources of a node in BiFPN."""
         low, high = self.levels
         if role == "down" or level == low:
@@ -168,7 +169,7 @@ class BidirectionalSpace(SearchSpace):
         between: list[Source] = [("down", level)] if level < high else []
         return [("input", level), *between, ("out", level - 1)]
 
-    def _extra(self, role: Role, level: int) -> list[tuple[Source, ...]]:
+    def _extra(self, role: str, level: int) -> list[tuple[Source, ...]]:
         """No further source, or one; never one that is among the plain sources."""
         low, high = self.levels
         descends = role == "down" or level == low

@@ -22,7 +22,7 @@ from nasneck.graph.fusion import Input
 from nasneck.graph.liveness import read_nodes
 from nasneck.graph.node import Node
 from nasneck.graph.terms import Term, Terms
-from nasneck.necks.bidirectional import Source, path_inputs, path_nodes
+from nasneck.necks.paths import Source, path_inputs, path_nodes
 
 if TYPE_CHECKING:
     from nasneck.space.bidirectional import BidirectionalSpace

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from graph_strategies import graphs
@@ -30,6 +29,7 @@ from nasneck.graph import (
     Sum,
     input_node,
 )
+from nasneck.graph.ops import size_source, with_size_source
 
 C3, C4, C5 = input_node(3), input_node(4), input_node(5)
 CONV, RELU = Conv(3), Act("relu")
@@ -48,7 +48,7 @@ def rebuilt(graph: NeckGraph, nodes=None, *, names: dict[str, str] | None = None
     def edge(e: Edge) -> Edge:
         return Edge(
             names.get(e.source, e.source),
-            [replace(op, to=names.get(op.to, op.to)) if isinstance(op, Resample) else op for op in e.ops or ()],
+            [op if (to := size_source(op)) is None else with_size_source(op, names.get(to, to)) for op in e.ops or ()],
         )
 
     made = [
@@ -453,10 +453,29 @@ def test_pooled_context_is_not_a_map():
 # -- what it is --------------------------------------------------------------------------------------
 
 GOLDEN = {
-    "fpn": "7e213a04c2679a08806e22b53bf398ae",
-    "panet": "83f3598e41ce8598089e0b2444dc6a50",
+    "asff": "0109fe8b45513ac9ebfbc2d28fc8999d",
+    "augfpn": "cecbc82ab147f3618adc27bdd8bfe27f",
     "bifpn": "1dada1df4009cabf6664a36c6f285ade",
+    "carafe_fpn": "4d0807a71c10bcecb8fbed13cdb80d26",
+    "channel_mapper": "9acf7583ffcffd702aa94dddaf66be46",
+    "cspnext_pafpn": "634cd0eca598a3adf5d8b8ef68a105d4",
+    "efficientdet": "aef7b1ed76a24ce16c3cbdf9724e9807",
+    "fpg": "a299adb4eff5c43d01bb2e3a56e29a8a",
+    "fpn": "7e213a04c2679a08806e22b53bf398ae",
+    "gfpn": "b35357aa239bfd28397d36bb7d8501cc",
+    "hrfpn": "3ddaf68d087a83b4926d17e370da9fda",
+    "libra": "56db06cddd70e7d331139ad06a933689",
+    "mlfpn": "e9ab19ba7772c31648da9e081e83969d",
+    "mnasfpn": "b9744c079b982ea7e3d7d55fa90286e2",
+    "nas_fcos": "79bda2a96f8b79cdc6637a37cf4401aa",
     "nas_fpn": "ee089bbd1c3f8bf845b3378196bfade6",
+    "opanas": "2b20b030a923a7770f2a50eb8b49736a",
+    "panet": "83f3598e41ce8598089e0b2444dc6a50",
+    "qufpn": "c4c23813671383b1a8080a3c0f36a2fc",
+    "spinenet": "d820e8e0689a946d317752d1bab60d9c",
+    "ssh": "0690df42cdb4dd6123cb39fc4143473f",
+    "weighted_pan": "f10179598d5db5733fadc0402e77f53e",
+    "yolox_pafpn": "5909a17c8de5f9f5acd7f7ac86e286f8",
 }
 
 

@@ -186,7 +186,7 @@ def test_empty_necks():
         (
             ("p3", 3, "sum", ["c3"], ["cnov"]),
             {},
-            r"node 'p3': unknown op 'cnov'; did you mean 'conv'\? \(known: act, adaptive_pool, conv",
+            r"node 'p3': unknown op 'cnov'; did you mean 'conv'\? \(known: act, adaptive_pool, carafe, conv",
         ),
         (
             ("p3", 3, "sum", ["c3"], [{"op": "conv", "kernal": 1}]),

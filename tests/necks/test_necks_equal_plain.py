@@ -1,0 +1,345 @@
+"""Every neck against a second implementation, plain torch modules with the public state dict layouts.
+
+The weights go from there into ours by name, through ``load_peer_state`` where there is such a source. In double
+precision: outputs and auxiliary outputs, the gradients of all inputs and weights, and running statistics, in
+training and in evaluation mode.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from plain import (
+    asff,
+    augfpn,
+    bfp,
+    channel_mapper,
+    cspnext_pafpn,
+    fpg,
+    fpn,
+    fpn_carafe,
+    giraffe,
+    hrfpn,
+    m2det,
+    mnasfpn,
+    nas_fpn,
+    nasfcos_fpn,
+    opa_fpn,
+    pafpn,
+    spinenet,
+    ssh,
+    yolox_pafpn,
+)
+from torch import Tensor, nn
+
+from nasneck import necks
+from nasneck.compile import compile_neck
+from nasneck.graph import NeckGraph
+from nasneck.neck import Neck
+from nasneck.peers import load_peer_state, peer_state
+
+WIDTHS = {2: 8, 3: 12, 4: 16, 5: 20, 6: 24, 7: 28}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A neck of ours, and the same of theirs.
+
+    Args:
+        ours: The graph.
+        theirs: Makes the plain module from the widths of the features, finest first, and the neck's width.
+        source: Whose names its state dict has; None where the test holds the names.
+        channels: Width of the neck.
+        widths: Widths of the features where not ``WIDTHS``.
+        size: Height and width of the images.
+    """
+
+    ours: NeckGraph
+    theirs: Callable[[list[int], int], nn.Module]
+    source: str | None = "mmdet"
+    channels: int = 16
+    widths: Mapping[int, int] = field(default_factory=dict)
+    size: tuple[int, int] = (128, 256)
+
+
+def plain(cls: Callable[..., nn.Module], **options: Any) -> Callable[[list[int], int], nn.Module]:
+    return lambda widths, channels: cls(widths, channels, **options)
+
+
+R25, R35 = (2, 5), (3, 5)
+ODD = (132, 101)  # for those whose peers take any size
+SAME = dict.fromkeys(range(2, 8), 16)
+CASES = {
+    "fpn pool": Case(necks.fpn(R25, (2, 6), extra="pool"), plain(fpn.FPN, num_outs=5)),
+    **{
+        f"fpn {extra}{' relu' if relu else ''}": Case(
+            necks.fpn(extra=extra, extra_relu=relu),
+            plain(fpn.FPN, num_outs=5, add_extra_convs=f"on_{extra}", relu_before_extra_convs=relu),
+            size=ODD,
+        )
+        for extra in ("input", "lateral", "output")
+        for relu in (False, True)
+    },
+    "fpn norm": Case(necks.fpn(R35, R35, norm=True), plain(fpn.FPN, num_outs=3, norm=True), size=ODD),
+    "panet pool": Case(necks.panet(R25, (2, 6), extra="pool", feed="sum"), plain(pafpn.PAFPN, num_outs=5), size=ODD),
+    **{
+        f"panet {extra}": Case(
+            necks.panet(extra=extra, extra_relu=False, feed="sum"),
+            plain(pafpn.PAFPN, num_outs=5, add_extra_convs=f"on_{extra}"),
+            size=ODD,
+        )
+        for extra in ("input", "lateral", "output")
+    },
+    "nas_fpn": Case(necks.nas_fpn(repeats=2, dialect="mmdet", rounding="floor"), plain(nas_fpn.NASFPN, stack_times=2)),
+    "nas_fcos": Case(necks.nas_fcos(), plain(nasfcos_fpn.NASFCOS_FPN, num_outs=5), size=ODD),
+    **{
+        f"bfp {refine}": Case(
+            necks.bfp(refine=refine),
+            plain(bfp.BFP, refine_type=None if refine == "none" else refine),
+            widths=SAME,
+            size=ODD,
+        )
+        for refine in ("none", "conv", "non_local")
+    },
+    "hrfpn": Case(necks.hrfpn(R25, (2, 6)), plain(hrfpn.HRFPN, num_outs=5)),
+    "fpg": Case(necks.fpg(stacks=6), plain(fpg.FPG, stack_times=6, add_extra_convs=True)),
+    "fpg pool": Case(necks.fpg(stacks=5, extra_convs=False), plain(fpg.FPG, stack_times=5)),
+    "yolox": Case(necks.yolox_pafpn(blocks=2), plain(yolox_pafpn.YOLOXPAFPN, num_csp_blocks=2)),
+    "yolox depthwise": Case(
+        necks.yolox_pafpn((2, 5), (2, 5), blocks=1, depthwise=True),
+        plain(yolox_pafpn.YOLOXPAFPN, num_csp_blocks=1, use_depthwise=True),
+    ),
+    "cspnext": Case(necks.cspnext_pafpn(blocks=2), plain(cspnext_pafpn.CSPNeXtPAFPN, num_csp_blocks=2)),
+    "cspnext depthwise": Case(
+        necks.cspnext_pafpn(blocks=1, depthwise=True, expand=0.25, eps=1e-5, momentum=0.1),
+        plain(
+            cspnext_pafpn.CSPNeXtPAFPN,
+            num_csp_blocks=1,
+            use_depthwise=True,
+            expand_ratio=0.25,
+            bn_eps=1e-5,
+            bn_momentum=0.1,
+        ),
+    ),
+    "carafe": Case(
+        necks.carafe_fpn(compressed=6), plain(fpn_carafe.FPN_CARAFE, num_outs=5, compressed_channels=6), size=ODD
+    ),
+    "ssh": Case(necks.ssh(), plain(ssh.SSH), size=ODD),
+    "channel_mapper": Case(necks.channel_mapper(), plain(channel_mapper.ChannelMapper, num_outs=5), size=ODD),
+    "channel_mapper norm": Case(
+        necks.channel_mapper(kernel=1, norm=True),
+        plain(channel_mapper.ChannelMapper, num_outs=5, kernel_size=1, norm=True),
+        size=ODD,
+    ),
+    "mlfpn": Case(
+        necks.mlfpn((3, 4), tums=3),
+        plain(m2det.MLFPN, num_levels=3, base_channels=(16, 32)),
+        "original",
+        size=(320, 384),
+    ),
+    "mlfpn sfam": Case(
+        necks.mlfpn((3, 4), (3, 6), tums=2, sfam=True, smooth=False),
+        plain(m2det.MLFPN, num_levels=2, num_scales=4, sfam=True, smooth=False, base_channels=(16, 32)),
+        "original",
+    ),
+    "augfpn": Case(necks.augfpn(R25, (2, 6), extra="pool"), plain(augfpn.HighFPN, num_outs=5), "original"),
+    "augfpn retinanet": Case(
+        necks.augfpn(), plain(augfpn.HighFPNRetinanet, num_outs=5, train_with_auxiliary=True), "original"
+    ),
+    "augfpn fcos": Case(
+        necks.augfpn(extra="output", extra_relu=True),
+        plain(
+            augfpn.HighFPNRetinanet,
+            num_outs=5,
+            train_with_auxiliary=True,
+            extra_convs_on_inputs=False,
+            relu_before_extra_convs=True,
+        ),
+        "original",
+    ),
+    "asff": Case(necks.asff(widen=True, squeeze=4), plain(asff.ASFF, weight_channels=4), "original", widths={3: 16}),
+    "gfpn": Case(
+        necks.gfpn((3, 7), depth=3),
+        plain(giraffe.GiraffeNeck, inner_channels=16, depth_multiplier=3, width_multiplier=0.7),
+        "original",
+    ),
+    "gfpn dense": Case(
+        necks.gfpn((3, 7), depth=2, width=1.0, skip="dense"),
+        plain(
+            giraffe.GiraffeNeck, inner_channels=16, depth_multiplier=2, width_multiplier=1.0, skip_connect_type="dense"
+        ),
+        "original",
+    ),
+    "opanas": Case(necks.opanas(R25, (2, 6)), plain(opa_fpn.OPA_FPN, num_outs=5), "original"),
+    # no feature as wide as the neck: theirs would then add it to the first cell's output
+    "mnasfpn": Case(necks.mnasfpn(repeats=2), plain(mnasfpn.MnasFPN, repeats=2), None, widths={4: 18}),
+    "spinenet": Case(
+        necks.spinenet(padding="same"),
+        lambda widths, channels: spinenet.SpineNet(widths, channels, filter_size_scale=channels / 256),
+        None,
+        widths={2: 4},
+    ),
+    "spinenet repeated": Case(
+        necks.spinenet(padding="same", block_repeats=2, alpha=1.0),
+        lambda widths, channels: spinenet.SpineNet(
+            widths, channels, filter_size_scale=channels / 256, block_repeats=2, alpha=1.0
+        ),
+        None,
+        widths={2: 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equal(name: str) -> None:
+    case = CASES[name]
+    ours, theirs, names, shapes = build(case)
+    draw = torch.Generator().manual_seed(7)
+    features = [torch.randn(shape, dtype=torch.float64, generator=draw) for shape in shapes]
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        got, got_grads = run(ours, features)
+        want, want_grads = run(theirs, features)
+        assert len(got) == len(want) and all(out.requires_grad for out in got)
+        for ours_out, theirs_out in zip(got, want, strict=True):
+            close(ours_out, theirs_out)
+        for ours_grad, theirs_grad in zip(got_grads, want_grads, strict=True):
+            close(ours_grad, theirs_grad)
+        gradients = {key: p.grad for key, p in ours.body.named_parameters()}
+        for key, parameter in theirs.named_parameters():
+            if parameter.grad is None:
+                assert gradients[names[key]] is None, key
+            else:
+                close(gradients[names[key]], parameter.grad, key)
+    state, buffers = ours.body.state_dict(), dict(theirs.named_buffers())
+    for key, value in buffers.items():
+        close(state[names[key]], value, key)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.source is not None])
+def test_weights_go_there_and_back(name: str) -> None:
+    case = CASES[name]
+    ours, theirs, _, _ = build(case)
+    given = theirs.state_dict()
+    back = peer_state(ours, case.source)
+    assert set(back) == set(given)
+    assert all(torch.equal(back[key], value) for key, value in given.items())
+
+
+def build(case: Case) -> tuple[Neck, nn.Module, dict[str, str], list[tuple[int, ...]]]:
+    """Both, with equal random weights; our name of each of theirs; shapes of the features."""
+    torch.manual_seed(11)
+    widths = {level: case.widths.get(level, WIDTHS[level]) for level in case.ours.input_levels}
+    theirs = case.theirs(list(widths.values()), case.channels).double()
+    for key, value in theirs.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        if "var" in key:
+            nn.init.uniform_(value, 0.5, 2.0)
+        elif "norm" in key or "bn" in key or "Norm" in key:
+            nn.init.normal_(value, mean=1.0 if key.endswith("weight") else 0.0, std=0.3)
+        else:
+            fan = max(1, value[0].numel())
+            nn.init.normal_(value, std=fan**-0.5)
+    ours = compile_neck(case.ours, widths, case.channels, aux=bool(case.ours.aux)).double()
+    if case.source is not None:
+        load_peer_state(ours, theirs.state_dict(), case.source)
+        names = their_names(ours, case.source)
+    else:
+        pairs = {"mnasfpn": mnasfpn_names, "spinenet": spinenet_names}[case.ours.name](ours)
+        state = theirs.state_dict()
+        ours.body.load_state_dict({mine: state[other] for mine, other in pairs.items()})
+        assert len(set(pairs.values())) == len(state)
+        names = {other: mine for mine, other in pairs.items()}
+    height, width = case.size
+    shapes = [(2, c, -(-height // 2**level), -(-width // 2**level)) for level, c in widths.items()]
+    return ours, theirs, names, shapes
+
+
+def their_names(neck: Neck, source: str) -> dict[str, str]:
+    """Their key -> ours, found by marking every tensor of ours with a number."""
+    marked = {key: torch.full_like(v, i) for i, (key, v) in enumerate(neck.body.state_dict().items())}
+    before = {key: value.clone() for key, value in neck.body.state_dict().items()}
+    neck.body.load_state_dict(marked)
+    keys = list(marked)
+    found = {theirs: keys[int(value.flatten()[0])] for theirs, value in peer_state(neck, source).items()}
+    neck.body.load_state_dict(before)
+    return found
+
+
+def run(module: nn.Module, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs, auxiliary ones last, and the gradients of the features; those of the weights are left on them."""
+    leaves = [x.clone().requires_grad_() for x in features]
+    module.zero_grad()
+    outs = module(leaves)
+    if isinstance(outs[0], list | tuple):
+        outs = [*outs[0], *outs[1]]
+    draw = torch.Generator().manual_seed(8)
+    loss = sum((out * torch.randn(out.shape, dtype=out.dtype, generator=draw)).sum() for out in outs)
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    return list(outs), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+
+
+def close(got: Tensor | None, want: Tensor, what: str = "") -> None:
+    assert got is not None, what
+    scale = max(1.0, float(want.detach().abs().max()))  # a bias before a norm has no gradient but noise
+    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-9 * scale, msg=lambda text: f"{what}: {text}")
+
+
+def mnasfpn_names(neck: Neck) -> dict[str, str]:
+    """Our keys beside those of ``plain.mnasfpn``."""
+    order = ("mid", "p3", "p4", "p5", "p6")
+    found = {}
+    for key in neck.body.state_dict():
+        node, rest = key.split(".", 1)
+        if node == "p6":
+            found[key] = rest.replace("from_c5", "c6")
+            continue
+        repeat, short = node.removesuffix("_cell")[1:].split("_")
+        base = f"cells.{repeat}.{order.index(short)}"
+        if rest.startswith("from_"):
+            rest = f"inputs.{place(neck, node, rest)}.{rest.split('.', 1)[1]}"
+        found[key] = f"{base}.{rest.removeprefix('conv.')}"
+    return found
+
+
+def spinenet_names(neck: Neck) -> dict[str, str]:
+    """Our keys beside those of ``plain.spinenet``."""
+    keys = list(neck.body.state_dict())
+    names = {node.name for node in neck.graph.nodes}
+    found = {}
+    for key in keys:
+        node, rest = key.split(".", 1)
+        match = re.fullmatch(r"(stem|b|p)(\d+)(_in)?(?:_(\d+))?(_body)?", node)
+        assert match is not None, node
+        kind, number, joins, repeat, body = match.groups()
+        base = {"stem": f"stem.{number}", "b": f"blocks.{number}", "p": f"endpoints.{number}"}[kind]
+        # the last of several blocks has the plain name
+        last = sum(f"{kind}{number}_{i}" in names for i in range(9))
+        which = last if repeat is None else int(repeat)
+        op, nth, leaf = re.findall(r"(conv|norm)(?:_(\d))?\.(\w+)$", rest)[0]
+        if kind == "p":
+            found[key] = f"{base}.{op}.{leaf}"
+        elif joins:
+            edge = rest.split(".")[0]
+            convs = {other for other in keys if other.startswith(f"{node}.{edge}.conv")}
+            units = ["reduce", "expand"] if len(convs) == 2 else ["reduce", "down", "expand"]
+            found[key] = f"{base}.inputs.{place(neck, node, rest)}.{units[int(nth or 1) - 1]}.{op}.{leaf}"
+        else:
+            unit = f"{base}.more.{which - 1}" if which else base
+            part = f"{op}{nth or 1}" if body else {"conv": "shortcut", "norm": "shortcut_norm"}[op]
+            found[key] = f"{unit}.{part}.{leaf}"
+    return found
+
+
+def place(neck: Neck, node: str, rest: str) -> int:
+    """Which input of ``node`` the edge at the beginning of ``rest`` is."""
+    source = rest.split(".")[0].removeprefix("from_")
+    return [edge.source for edge in neck.graph[node].inputs].index(source)
