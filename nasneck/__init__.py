@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from nasneck.graph import Edge as Edge
     from nasneck.graph import NeckGraph as NeckGraph
     from nasneck.graph import Node as Node
+    from nasneck.peers import load_peer_state as load_peer_state
+    from nasneck.peers import peer_state as peer_state
     from nasneck.space import SearchSpace as SearchSpace
     from nasneck.space import load_space as load_space
 
@@ -23,8 +25,10 @@ _HOMES = {
     "Node": "nasneck.graph",
     "SearchSpace": "nasneck.space",
     "compile_neck": "nasneck.compile",
+    "load_peer_state": "nasneck.peers",
     "load_space": "nasneck.space",
     "necks": "nasneck",
+    "peer_state": "nasneck.peers",
 }
 
 
