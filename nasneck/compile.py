@@ -86,12 +86,12 @@ def _check_in_channels(graph: NeckGraph, in_channels: Mapping[int, int] | Sequen
     wanted = ", ".join(f"C{level}" for level in levels)
     if not isinstance(in_channels, Mapping):
         if len(in_channels) != len(levels):
-            raise CompileError(f"in_channels has {len(in_channels)} widths; the graph reads {wanted}")
+            raise CompileError(f"{graph.name}: in_channels has {len(in_channels)} widths; the graph reads {wanted}")
         in_channels = dict(zip(levels, in_channels, strict=True))
     if set(in_channels) != set(levels):
         given = ", ".join(f"C{level}" for level in sorted(in_channels))
-        raise CompileError(f"in_channels gives {given or 'nothing'}, but the graph reads {wanted}")
+        raise CompileError(f"{graph.name}: in_channels gives {given or 'nothing'}, but the graph reads {wanted}")
     for level, width in in_channels.items():
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise CompileError(f"in_channels: C{level} has width {width!r}; a positive number is wanted")
+            raise CompileError(f"{graph.name}: in_channels: C{level} has width {width!r}; a positive number is wanted")
     return {level: in_channels[level] for level in levels}

@@ -30,6 +30,11 @@ GRAPHS = {
     "bifpn_same_softmax": necks.bifpn(repeats=1, padding="same", fusion="softmax"),
     "nas_fpn": necks.nas_fpn(repeats=2),
     "nas_fpn_mmdet": necks.nas_fpn(repeats=1, dialect="mmdet"),
+    "carafe": necks.carafe_fpn(compressed=4),
+    "libra": necks.libra(),
+    "mlfpn": necks.mlfpn((3, 5), (3, 6), tums=2, sfam=True, valid=False),
+    "nas_fcos": necks.nas_fcos(),
+    "mnasfpn": necks.mnasfpn(repeats=1),
     "searched": SPACE.decode(SPACE.sample(random.Random(7))),
     "asff": NeckGraph(
         [

@@ -83,11 +83,11 @@ def spinenet(
             f"spinenet: it reads C2 and gives levels within P3..P7; inputs={inputs!r}, levels={levels!r} do not fit"
         )
     nodes, _ = backbone_features("spinenet", inputs, (_STEM, levels[1]))
-    for level in range(_STEM + 1, 8):
+    for level in range(_STEM + 1, _highest_reached_from_above() + 1):
         # Upsampling may come before any block of its level; every second cell tells the size at no cost.
         nodes.append(Node(f"size{level}", level, "sum", [Edge(_size(level - 1), [Pool("max", 1, 2, padding=0)])]))
     build = _Builder(nodes, block_repeats, Fraction(alpha).limit_denominator(1000), tf=padding == "same")
-    blocks = [build.stem("stem0", "c2"), build.stem("stem1", "stem0")]
+    blocks = [build.stem("stem0", "c2", project=True), build.stem("stem1", "stem0", project=False)]
     read = [0, 0]
     outputs: dict[int, str] = {}
     for number, (level, bottleneck, pair, output) in enumerate(_BLOCKS):
@@ -116,9 +116,9 @@ class _Builder:
     def __init__(self, nodes: list[Node], repeats: int, alpha: Fraction, *, tf: bool) -> None:
         self.nodes, self.repeats, self.alpha, self.tf = nodes, repeats, alpha, tf
 
-    def stem(self, name: str, source: str) -> _Block:
+    def stem(self, name: str, source: str, *, project: bool) -> _Block:
         block = _Block(name, _STEM, _BASE[_STEM], True)
-        self._chain(block, source, project=True)
+        self._chain(block, source, project=project)
         return block
 
     def block(self, block: _Block, edges: list[Edge]) -> None:
@@ -154,6 +154,12 @@ class _Builder:
             short = [Project(width, bias=False, norm=_NORM, when="if_different")] if project and repeat == 0 else []
             self.nodes.append(Node(name, block.level, "sum", [Edge(f"{name}_body", ()), Edge(source, short)], [_RELU]))
             source = name
+
+
+def _highest_reached_from_above() -> int:
+    """The coarsest level that some block brings a coarser one to."""
+    levels = [_STEM, _STEM, *(level for level, _, _, _ in _BLOCKS)]
+    return max(level for level, _, pair, _ in _BLOCKS if any(levels[source] > level for source in pair))
 
 
 def _size(level: int) -> str:

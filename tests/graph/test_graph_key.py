@@ -472,7 +472,7 @@ GOLDEN = {
     "opanas": "2b20b030a923a7770f2a50eb8b49736a",
     "panet": "83f3598e41ce8598089e0b2444dc6a50",
     "qufpn": "c4c23813671383b1a8080a3c0f36a2fc",
-    "spinenet": "d820e8e0689a946d317752d1bab60d9c",
+    "spinenet": "5539084d26df814e937cb8736c21d640",
     "ssh": "0690df42cdb4dd6123cb39fc4143473f",
     "weighted_pan": "f10179598d5db5733fadc0402e77f53e",
     "yolox_pafpn": "5909a17c8de5f9f5acd7f7ac86e286f8",
