@@ -42,16 +42,16 @@ class Target:
 def resolve(
     text: str,
     *,
-    inputs: LevelRange = (3, 5),
-    levels: LevelRange = (3, 7),
+    inputs: LevelRange | None = None,
+    levels: LevelRange | None = None,
     repeats: int | None = None,
 ) -> Target:
     """Return the neck that ``text`` names.
 
     Args:
         text: See the module.
-        inputs: First and last level of the backbone, for fixed necks.
-        levels: First and last level of the neck, for fixed necks.
+        inputs: First and last level of the backbone, for fixed necks; None takes the neck's own default.
+        levels: First and last level of the neck, likewise.
         repeats: Of fixed necks that repeat and state none, and of searched ones in place of the study's.
 
     Raises:
@@ -100,7 +100,7 @@ def _from_file(path: Path) -> Target:
     return Target(path.stem, NeckGraph.from_json(text, where=str(path)))
 
 
-def _fixed(text: str, inputs: LevelRange, levels: LevelRange, repeats: int | None) -> Target:
+def _fixed(text: str, inputs: LevelRange | None, levels: LevelRange | None, repeats: int | None) -> Target:
     name, _, tail = text.partition(":")
     if name not in NECKS:
         raise ConfigError(f"{text!r} is not a fixed neck, a run folder or a graph file{did_you_mean(name, NECKS)}")
@@ -114,7 +114,9 @@ def _fixed(text: str, inputs: LevelRange, levels: LevelRange, repeats: int | Non
     if repeats is not None and "repeats" in known and "repeats" not in options:
         options["repeats"] = repeats
         text = f"{text}{',' if tail else ':'}repeats={repeats}"
-    return Target(text, NECKS[name](inputs, levels, **options))
+    given = {"inputs": inputs, "levels": levels}
+    options |= {key: pair for key, pair in given.items() if pair is not None}
+    return Target(text, NECKS[name](**options))
 
 
 def _options(text: str, tail: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The README's code runs, its commands exist, and its tables are those of the committed CSVs."""
+"""The README's code runs, its commands exist, and its tables and drawings are what the scripts write."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from nasneck.necks import NECKS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,11 +65,30 @@ def test_ci_runs_the_test_command() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def test_tables_are_up_to_date() -> None:
+@pytest.mark.parametrize("script", ["tables", "gallery"])
+def test_what_scripts_write_is_up_to_date(script: str) -> None:
     run = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "tables.py"), "--check"],
+        [sys.executable, str(ROOT / "experiments" / f"{script}.py"), "--check"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 0, f"run python experiments/tables.py\n{run.stderr}"
+    assert run.returncode == 0, f"run python experiments/{script}.py\n{run.stdout}{run.stderr}"
+
+
+def test_the_gallery_shows_every_neck() -> None:
+    """With a picture that is there, and says so where less is drawn."""
+    section = README.partition("<!-- gallery: begin -->")[2].partition("<!-- gallery: end -->")[0]
+    shown = re.findall(r"<b>(\w+)</b>", section)
+    assert sorted(shown) == sorted(NECKS)
+    pictures = re.findall(r'<img src="([^"]+)"', section)
+    assert len(set(pictures)) == len(NECKS) and all((ROOT / path).is_file() for path in pictures)
+    cells = dict(zip(shown, section.split("<td")[1:], strict=True))
+    for name, cell in cells.items():
+        drawn = (ROOT / "experiments" / "gallery" / f"{name}.svg").read_text(encoding="utf-8")
+        options = re.search(rf"<title>{name}:(\S+)</title>", drawn)
+        assert ("drawn with" in cell) == (options is not None)
+        assert options is None or options[1] in cell
+        repeats = re.search(r"repeat 1 of (\d+), all alike", drawn)
+        assert ("one of" in cell) == (repeats is not None)
+        assert repeats is None or f"one of {repeats[1]} repeats" in cell

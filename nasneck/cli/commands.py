@@ -12,8 +12,12 @@ import typer
 from nasneck.cli.parse import parse_channels, parse_range
 from nasneck.errors import ConfigError
 
-Inputs = Annotated[str, typer.Option(help="First and last level that the backbone gives, such as 3-5.")]
-Levels = Annotated[str, typer.Option(help="First and last level that the neck gives, such as 3-7.")]
+Inputs = Annotated[
+    str | None, typer.Option(help="First and last level that the backbone gives, such as 3-5; default: the neck's own.")
+]
+Levels = Annotated[
+    str | None, typer.Option(help="First and last level that the neck gives, such as 3-7; default: the neck's own.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as proxy.steps=100. May be repeated."),
@@ -22,28 +26,19 @@ Sets = Annotated[
 
 def list_() -> None:
     """List fixed necks, search spaces, strategies and experiments."""
-    from nasneck.necks import NECKS
-    from nasneck.resources import find_resource, resource_names
-    from nasneck.strategy import STRATEGIES
+    from nasneck.cli.listing import listing
 
-    sections: list[tuple[str, list[tuple[str, str]]]] = [
-        ("fixed necks", [(name, _first_line(function.__doc__)) for name, function in NECKS.items()]),
-        ("search spaces", [(n, _comment(find_resource("search_spaces", n))) for n in resource_names("search_spaces")]),
-        ("strategies", [(name, cls.description) for name, cls in STRATEGIES.items()]),
-        ("experiments", [(n, _comment(find_resource("experiments", n))) for n in resource_names("experiments")]),
-    ]
-    for title, lines in sections:
-        print(f"{title}:")
-        for name, text in lines:
-            print(f"  {name:<14} {text}")
+    print(listing())
 
 
 def show(
     neck: Annotated[str, typer.Argument(help="A fixed neck (bifpn:repeats=3), a graph file, or a run (runs/q#7).")],
-    inputs: Inputs = "3-5",
-    levels: Levels = "3-7",
+    inputs: Inputs = None,
+    levels: Levels = None,
     repeats: Annotated[int | None, typer.Option(help="Repeats, for necks that have them.")] = None,
-    all_repeats: Annotated[bool, typer.Option(help="Draw every repeat, also where all are alike.")] = False,
+    all_repeats: Annotated[
+        bool, typer.Option(help="Draw every repeat, also where all are alike, and every node of a block.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write .svg, .json or .txt instead of printing text.")] = None,
 ) -> None:
     """Show a neck, drawn by pyramid level."""
@@ -51,16 +46,18 @@ def show(
     from nasneck.files import write_atomically
     from nasneck.targets import resolve
 
-    target = resolve(neck, inputs=parse_range(inputs), levels=parse_range(levels), repeats=repeats)
+    target = resolve(neck, inputs=_range(inputs), levels=_range(levels), repeats=repeats)
+    # a trial is told by its space, a fixed neck as it was asked for
+    heading = target.name if target.study is None else None
     if out is None:
-        print(draw_text(target.graph))
+        print(draw_text(target.graph, title=heading))
         return
     if out.suffix == ".svg":
         text = draw_svg(target.graph, title=target.name, all_repeats=all_repeats)
     elif out.suffix == ".json":
         text = target.graph.to_json() + "\n"
     elif out.suffix == ".txt":
-        text = draw_text(target.graph) + "\n"
+        text = draw_text(target.graph, title=heading) + "\n"
     else:
         raise ConfigError(f"--out {out}: the name should end in .svg, .json or .txt")
     print(write_atomically(out, text))
@@ -202,8 +199,10 @@ def export(
         typer.Option(help="What normalises; default: as in the study, or batch."),
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Repeats, in place of the study's.")] = None,
-    inputs: Inputs = "",
-    levels: Levels = "3-7",
+    inputs: Annotated[
+        str | None, typer.Option(help="First and last level of the backbone; default: those of --in-channels.")
+    ] = None,
+    levels: Levels = None,
 ) -> None:
     """Write a neck as one Python file that needs torch alone."""
     import torch
@@ -216,8 +215,8 @@ def export(
     from nasneck.targets import resolve
 
     widths = parse_channels(in_channels)
-    given = parse_range(inputs) if inputs else (min(widths), max(widths))
-    target = resolve(neck, inputs=given, levels=parse_range(levels), repeats=repeats)
+    given = _range(inputs) or (min(widths), max(widths))
+    target = resolve(neck, inputs=given, levels=_range(levels), repeats=repeats)
     with torch.device("meta"):  # only the structure is wanted
         module = compile_neck(target.graph, widths, channels, norm=norm or as_norm(target.norm))
     if out.suffix != ".py":
@@ -227,13 +226,5 @@ def export(
     print(f"{out}: class Neck, {count_parameters(module) / 1e6:.2f} M parameters, gives {outputs}")
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0] if text else ""
-
-
-def _comment(path: Path | None) -> str:
-    """The first line of a TOML file, if it is a comment."""
-    if path is None:
-        return ""
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+def _range(text: str | None) -> tuple[int, int] | None:
+    return None if text is None else parse_range(text)

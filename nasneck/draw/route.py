@@ -79,14 +79,17 @@ class Router:
         if middle and y not in (start, end):
             here += _FOREIGN_ROW
         segments = self._segments.get(column - 1, ())
-        found: tuple[float, list[float]] | None = None
-        for before, (cost, path) in best.items():
-            total = cost + here + _PER_PIXEL * abs(y - before) + (_BEND if before != y else 0.0)
-            if found is not None and total >= found[0]:
-                continue
+        steps = [
+            (cost + here + _PER_PIXEL * abs(y - before) + (_BEND if before != y else 0.0), i, before)
+            for i, (before, (cost, _)) in enumerate(best.items())
+        ]
+        found: tuple[float, int, float] | None = None
+        for total, i, before in sorted(steps):  # crossings take long to count and only add to the cost
+            if found is not None and total > found[0]:
+                break
             total += _CROSSING * sum((before - a) * (y - b) < 0 for a, b in segments)
-            if found is None or total < found[0]:
-                found = total, [*path, y]
+            found = (total, i, before) if found is None else min(found, (total, i, before))
         if found is None:
             raise RuntimeError(f"column {column} has no free height")
-        return found
+        total, _, before = found
+        return total, [*best[before][1], y]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
+from math import hypot
 
 from nasneck.draw.geometry import Route
 from nasneck.draw.style import GATE_COLOUR
@@ -12,6 +13,7 @@ from nasneck.draw.words import Mark
 
 Point = tuple[float, float]
 GATE_RADIUS = 6.5
+_GLYPH_STEP = 11.0
 
 
 def element(tag: str, body: str = "", /, **attributes: object) -> str:
@@ -66,13 +68,20 @@ def route_path(route: Route, *, stop: float) -> str:
     return " ".join(commands)
 
 
-def mark_point(route: Route) -> Point:
-    """Where the glyphs of a route's ops stand: on its last flat piece on the way, else half way."""
+def mark_points(route: Route, count: int) -> list[Point]:
+    """Where the glyphs of a route's ops stand: on its last flat piece on the way, else half way, along the line."""
     (_, left, y), (right, _, to) = route.pieces[0], route.pieces[-1]
+    along = (1.0, 0.0)
     if len(route.pieces) > 2:
         left, right, y = route.pieces[-2]
-        return (left + right) / 2, y
-    return (left + right) / 2, (y + to) / 2
+        to = y
+    elif right > left:
+        # The middle of the S-curve rises twice as steeply as the line between its ends.
+        length = hypot(right - left, 2 * (to - y))
+        along = ((right - left) / length, 2 * (to - y) / length)
+    x, y = (left + right) / 2, (y + to) / 2
+    steps = [_GLYPH_STEP * (i - (count - 1) / 2) for i in range(count)]
+    return [(x + step * along[0], y + step * along[1]) for step in steps]
 
 
 def arrow_head(tip: Point, colour: str) -> str:

@@ -25,6 +25,7 @@ from nasneck.graph.ops import Conv, has_weights
 INK, MUTED = "#111827", "#6b7280"
 ROW_FILL, BAND_LINE = "#f6f7f9", "#9ca3af"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif"
+INSET = 3.0  # of the inner frame of a block, in pixels
 FADED = 0.35  # opacity of what no output reads
 GATE_COLOUR = "#7c3aed"
 
@@ -79,9 +80,9 @@ def look_of(node: Node) -> Look:
 
 
 def _main_layer(node: Node) -> str:
-    for layer in node.layers:
-        if isinstance(layer, Conv):
-            return f"{layer.kernel}×{layer.kernel}"
+    kernels = [layer.kernel for layer in node.layers if isinstance(layer, Conv)]
+    if kernels:
+        return f"{max(kernels)}×{max(kernels)}"
     return layer_words(node.layers[:1]) or "="
 
 

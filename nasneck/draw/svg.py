@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from nasneck.draw import shapes
+from nasneck.draw.blocks import Blocks, find_blocks, fold
 from nasneck.draw.geometry import Box, Layout, Route, mark_name
 from nasneck.draw.layout import NAME_SIZE, WIDEST_TEXT, lay_out, text_width
 from nasneck.draw.legend import draw_legend
@@ -16,6 +17,7 @@ from nasneck.draw.style import (
     FADED,
     FONT,
     INK,
+    INSET,
     MUTED,
     ROW_FILL,
     look_of,
@@ -25,6 +27,7 @@ from nasneck.draw.words import (
     Mark,
     direction,
     edge_steps,
+    edge_units,
     fusion_words,
     gate_position,
     input_expression,
@@ -49,19 +52,26 @@ def draw_svg(graph: NeckGraph, *, title: str | None = None, all_repeats: bool = 
     Args:
         graph: What to draw.
         title: Heading; the graph's name if None.
-        all_repeats: Draw every repeat; otherwise repeats that are wired alike are drawn once.
+        all_repeats: Draw every repeat and every node; otherwise repeats that are wired alike are drawn once, and
+            the nodes of a block as one.
     """
     whole = graph
     collapsed = None if all_repeats else collapse(graph)
     if collapsed is not None:
         graph = collapsed.graph
+    blocks = {} if all_repeats else find_blocks(graph)
+    unfolded, graph = graph, fold(graph, blocks)
     stages = find_stages(graph)
     labels = {node.name: stages.label(node.name) for node in graph.nodes}
     layout = lay_out(graph, stages, labels)
     width = max(layout.width, _NARROWEST)
     heading = whole.name if title is None else title
     legend, bottom = draw_legend(
-        graph, top=layout.height + 8, width=width, note=shapes.typeset(collapsed.note) if collapsed else None
+        graph,
+        blocks,
+        top=layout.height + 8,
+        width=width,
+        note=shapes.typeset(collapsed.note) if collapsed else None,
     )
     live = live_nodes(graph)
     parts = [
@@ -69,10 +79,13 @@ def draw_svg(graph: NeckGraph, *, title: str | None = None, all_repeats: bool = 
         shapes.rectangle(0, 0, width, bottom, fill="#ffffff"),
         shapes.label(20, 28, heading, 17, INK, font_weight="bold"),
         shapes.label(20, 46, shapes.typeset(summary(whole)), 11, MUTED),
-        *_rows(layout),
+        *_rows(layout, width),
         *_bands(layout, stages, collapsed.count if collapsed else stages.count),
         *(_edge(graph, route, live) for route in layout.routes),
-        *(_node(graph, node, labels[node.name], layout.boxes[node.name], live) for node in graph.nodes),
+        *(
+            _node(graph, node, labels[node.name], layout.boxes[node.name], live, _tooltip(node, unfolded, blocks))
+            for node in graph.nodes
+        ),
         *(_mark(name, whole.outputs[level], level, layout.boxes) for level, name in graph.outputs.items()),
         *(_mark(name, of, None, layout.boxes) for name, of in dict(zip(graph.aux, whole.aux, strict=True)).items()),
         *legend,
@@ -92,10 +105,10 @@ def draw_svg(graph: NeckGraph, *, title: str | None = None, all_repeats: bool = 
     )
 
 
-def _rows(layout: Layout) -> list[str]:
+def _rows(layout: Layout, width: float) -> list[str]:
     parts: list[str] = []
     for row in layout.rows:
-        texts = [shapes.rectangle(10, row.top - 7, layout.width - 20, row.bottom - row.top + 14, rx=8, fill=ROW_FILL)]
+        texts = [shapes.rectangle(10, row.top - 7, width - 20, row.bottom - row.top + 14, rx=8, fill=ROW_FILL)]
         if row.level is None:
             texts.append(shapes.label(20, row.middle - 2, "off the", 11, MUTED))
             texts.append(shapes.label(20, row.middle + 11, "pyramid", 11, MUTED))
@@ -151,10 +164,9 @@ def _edge(graph: NeckGraph, route: Route, live: Set[str]) -> str:
     ]
     x, y = route.pieces[-1][1:]
     parts += shapes.gate_sign(x - shapes.GATE_RADIUS, y) if gates else [shapes.arrow_head((x, y), colour)]
-    marks: list[Mark] = [step.mark for step in edge_steps(node, link.position, graph) if step.mark is not None]
-    x, y = shapes.mark_point(route)
-    for i, mark in enumerate(marks):
-        parts.append(shapes.glyph(mark, (x + 10 * (i - (len(marks) - 1) / 2), y), colour))
+    marks: list[Mark] = [unit.mark for unit in edge_units(node, link.position, graph) if unit.mark is not None]
+    points = shapes.mark_points(route, len(marks))
+    parts += [shapes.glyph(mark, point, colour) for mark, point in zip(marks, points, strict=True)]
     return shapes.element(
         "g",
         "".join(parts),
@@ -166,7 +178,7 @@ def _edge(graph: NeckGraph, route: Route, live: Set[str]) -> str:
     )
 
 
-def _node(graph: NeckGraph, node: Node, text: str, box: Box, live: Set[str]) -> str:
+def _node(graph: NeckGraph, node: Node, text: str, box: Box, live: Set[str], details: Sequence[str]) -> str:
     look = look_of(node)
     ends = node.name in graph.outputs.values() or node.name in graph.aux
     dark = is_input(node)
@@ -181,6 +193,17 @@ def _node(graph: NeckGraph, node: Node, text: str, box: Box, live: Set[str]) -> 
         stroke=look.colour,
         stroke_width=2.4 if ends else 1.4,
     )
+    if len(details) > 1:  # a block: a second frame inside
+        frame += shapes.rectangle(
+            box.left + INSET,
+            box.top + INSET,
+            box.width - 2 * INSET,
+            box.height - 2 * INSET,
+            rx=9 - INSET,
+            fill="none",
+            stroke=look.colour,
+            stroke_width=0.8,
+        )
     plain = dark and text.lower() == look.symbol.lower()
     lines = [
         shapes.label(
@@ -189,7 +212,7 @@ def _node(graph: NeckGraph, node: Node, text: str, box: Box, live: Set[str]) -> 
     ]
     if not plain:
         lines.append(shapes.label(box.x, box.y + 12, _cut(text), NAME_SIZE, ink, text_anchor="middle"))
-    body = shapes.tooltip(_node_words(graph, node)) + frame + "".join(lines)
+    body = shapes.tooltip("\n".join(details)) + frame + "".join(lines)
     return shapes.element(
         "g",
         body,
@@ -211,6 +234,11 @@ def _mark(name: str, of: str, level: int | None, boxes: Mapping[str, Box]) -> st
         shapes.label(box.x, box.y + 4.2, text, 12, ink, font_weight="bold", text_anchor="middle"),
     ]
     return shapes.element("g", "".join(body), class_=kind, data_node=of, data_level=level)
+
+
+def _tooltip(node: Node, graph: NeckGraph, blocks: Blocks) -> list[str]:
+    """Words on a node, or on each of a block's, whose edges are those of the unfolded ``graph``."""
+    return [_node_words(graph, member) for member in blocks.get(node.name, (node,))]
 
 
 def _node_words(graph: NeckGraph, node: Node) -> str:

@@ -13,14 +13,16 @@ from nasneck.draw.words import (
     level_name,
     live_nodes,
     project_notes,
+    sized_nodes,
     summary,
+    unread_words,
 )
 from nasneck.graph import NeckGraph, Node, Sum
 
 _COLUMNS = 110
 
 
-def draw_text(graph: NeckGraph, *, all_repeats: bool = False) -> str:
+def draw_text(graph: NeckGraph, *, title: str | None = None, all_repeats: bool = False) -> str:
     """Return ``graph`` as text for a terminal or a log, lines of at most 110 columns where names allow.
 
     ``P4  p4 = td4 + up2(td5) -> relu, conv3x3`` reads: on level 4, node p4 sums td4 and td5 enlarged by two,
@@ -28,6 +30,7 @@ def draw_text(graph: NeckGraph, *, all_repeats: bool = False) -> str:
 
     Args:
         graph: What to draw.
+        title: First word; the graph's name if None.
         all_repeats: Write out every repeat; otherwise repeats that are wired alike are written once.
     """
     whole = graph
@@ -35,18 +38,18 @@ def draw_text(graph: NeckGraph, *, all_repeats: bool = False) -> str:
     if collapsed is not None:
         graph = collapsed.graph
     stages = find_stages(graph)
-    lines = [f"{whole.name}: {summary(whole)}"]
+    lines = [f"{whole.name if title is None else title}: {summary(whole)}"]
     if collapsed is not None:
         lines += _wrap(collapsed.note, "")
     width = max(len(node.name) for node in graph.nodes)
-    live = live_nodes(graph)
+    live, sized = live_nodes(graph), sized_nodes(graph)
     stage = None
     for node in graph.nodes:
         now = _heading(node, stages, collapsed.count if collapsed else stages.count)
         if now != stage:
             lines += ["", now]
             stage = now
-        lines += _node_lines(node, graph, width, unread=node.name not in live)
+        lines += _node_lines(node, graph, width, unread=unread_words(node.name, live, sized))
     lines.append("")
     outputs = ", ".join(f"P{level} = {name}" for level, name in whole.outputs.items())
     lines += _wrap(f"outputs: {outputs}", " " * 9)
@@ -69,8 +72,8 @@ def _heading(node: Node, stages: Stages, count: int) -> str:
     return f"repeat {stage + 1}" + (f" of {count}" if count > 1 else "")
 
 
-def _node_lines(node: Node, graph: NeckGraph, width: int, *, unread: bool) -> list[str]:
-    note = "  [no output reads it]" if unread else ""
+def _node_lines(node: Node, graph: NeckGraph, width: int, *, unread: str) -> list[str]:
+    note = f"  [{unread}]" if unread else ""
     head = f"  {level_name(node.level):<4}{node.name:<{width}}"
     if is_input(node):
         return [f"  C{node.level:<3}{node.name}{note}"]
@@ -92,10 +95,12 @@ def _node_lines(node: Node, graph: NeckGraph, width: int, *, unread: bool) -> li
 
 
 def _wrap(line: str, indent: str) -> list[str]:
-    """Break ``line`` at spaces so that it fits; spaces inside its head are kept."""
+    """Break ``line`` at spaces, or else after brackets, so that it fits; spaces inside its head are kept."""
     lines: list[str] = []
     while len(line) > _COLUMNS:
         cut = line.rfind(" ", len(indent) + 1, _COLUMNS + 1)
+        if cut <= len(indent):
+            cut = line.rfind("(", len(indent) + 1, _COLUMNS) + 1
         if cut <= len(indent):
             break
         lines.append(line[:cut].rstrip())

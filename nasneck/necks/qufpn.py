@@ -1,6 +1,7 @@
 """Quad FPN: four paths, down then up and up then down, whose ends are joined.
 
-Zhang et al., "QuFPN", IEEE conference paper 9225379, 2020; layout as in google/automl and effdet (``qufpn_fa``).
+Contributed to EfficientDet in google/automl (pull requests 580 and 601, 2020); layout as there and in effdet
+(``qufpn_fa``), whose code names IEEE document 9225379 as its paper.
 
     input ─> down1 ─> up1 ──┐        ``down1`` and ``up1`` are BiFPN's paths, except that ``down1`` ends in a
       │                     ├─> out  node of its own on the finest level and is not an output;

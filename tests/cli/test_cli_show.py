@@ -12,7 +12,9 @@ import pytest
 from cli_process import Cli
 
 from nasneck import NeckGraph, compile_neck, necks
+from nasneck.draw.words import levels_words
 from nasneck.necks import NECKS
+from nasneck.necks.sizes import SETTING
 from nasneck.resources import resource_names
 from nasneck.strategy import STRATEGIES
 
@@ -22,17 +24,39 @@ def test_list_names_everything(cli: Cli) -> None:
     titles = [line for line in lines if not line.startswith(" ")]
     assert titles == ["fixed necks:", "search spaces:", "strategies:", "experiments:"]
     entries = [line.split(maxsplit=1) for line in lines if line.startswith("  ")]
-    wanted = [*NECKS, *resource_names("search_spaces"), *STRATEGIES, *resource_names("experiments")]
+    fixed = ["name", *NECKS, "(parameters"]
+    wanted = [*fixed, *resource_names("search_spaces"), *STRATEGIES, *resource_names("experiments")]
     assert [entry[0] for entry in entries] == wanted
     assert all(len(entry) == 2 and len(entry[1]) > 10 for entry in entries), "each with a line that says what it is"
+    # written out, as asking the strategies takes torch
+    told = dict(entry for entry in entries if entry[0] in STRATEGIES)
+    assert told == {name: strategy.description for name, strategy in STRATEGIES.items()}
+
+
+def test_list_is_a_table(cli: Cli) -> None:
+    lines = cli.good("list").splitlines()[1 : 3 + len(NECKS)]
+    head, *rows, setting = lines
+    start = head.index("paper")
+    assert all(line[start - 2 : start] == "  " and line[start] != " " for line in rows), "columns stand in line"
+    assert rows[0].split()[1:8] == ["2017", "C3-5", "->", "P3-7", "3.87", "M", "4.16"]
+    assert rows[0].endswith("  Lin et al., Feature Pyramid Networks for Object Detection")
+    assert "C2 -> P3-7" in next(row for row in rows if row.startswith("  spinenet "))
+    assert SETTING in setting
+
+
+def test_list_does_not_wait_for_torch() -> None:
+    code = "import sys\nsys.modules['torch'] = None\nfrom nasneck.cli import main\nmain(['list'])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "") and "experiments:" in ended.stdout
 
 
 @pytest.mark.parametrize("name", NECKS)
 def test_show_every_neck(cli: Cli, name: str) -> None:
+    """Without levels it is shown at its own."""
     graph = NECKS[name]()
     text = cli.good("show", name)
     first = text.splitlines()[0]
-    assert first.startswith(f"{name}: C3-5 -> P3-7, {len(graph.nodes)} nodes") and graph.key() in first
+    assert first.startswith(f"{name}: {levels_words(graph)}, {len(graph.nodes)} nodes") and graph.key() in first
     assert cli.good("show", name, "--out", "a/neck.svg") == "a/neck.svg\n"
     drawing = ET.fromstring((cli.cwd / "a/neck.svg").read_text())
     assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
@@ -53,9 +77,19 @@ def test_show_other_levels_and_options(cli: Cli) -> None:
         (["bifpn", "--repeats", "2"], necks.bifpn(repeats=2)),
         (["bifpn:repeats=1", "--repeats", "2"], necks.bifpn(repeats=1)),
         (["fpn", "--repeats", "2"], necks.fpn()),
+        (["asff"], necks.asff((3, 5), (3, 5))),
+        (["asff", "--levels", "3-7"], necks.asff((3, 5), (3, 7))),
+        (["mlfpn:tums=2", "--inputs", "3-4"], necks.mlfpn((3, 4), (3, 8), tums=2)),
+        (["efficientdet:model=d7x"], necks.efficientdet(levels=(3, 8), model="d7x")),
     ):
         cli.good("show", *args, "--out", "neck.json")
         assert NeckGraph.from_json((cli.cwd / "neck.json").read_text()).key() == graph.key(), args
+
+
+def test_show_levels_that_do_not_fit(cli: Cli) -> None:
+    assert "its finest level P3 has no features" in cli.bad("show", "fpn", "--inputs", "4-5")
+    assert "spinenet: it reads C2" in cli.bad("show", "spinenet", "--inputs", "3-5")
+    assert "'' is not a range of levels" in cli.bad("show", "fpn", "--levels", "")
 
 
 def test_show_all_repeats_draws_more(cli: Cli) -> None:
@@ -134,6 +168,10 @@ def test_export(cli: Cli, study: Path) -> None:
     cli.good("export", study, *args, "--out", "deep.py", "--repeats", 3)
     cli.good("export", "bifpn:repeats=2", *args, "--out", "deeper/bifpn.py")
     (cli.cwd / "deeper/bifpn.py").rename(cli.cwd / "bifpn.py")
+    said = cli.good("export", "channel_mapper", "--in-channels", "3:8,4:8", "--channels", 8, "--out", "unused.py")
+    assert said.endswith("gives P3 8, P4 8, P5 8, P6 8, P7 8\n"), "the neck's own levels"
+    said = cli.good("export", "ssh", *args, "--out", "unused.py")
+    assert said.endswith("gives P3 8, P4 8, P5 8\n"), "likewise"
     cli.good("export", "fpn", "--in-channels", "c4:12,c5:16", "--levels", "4-6", "--channels", 8, "--out", "fpn.py")
     three, two = [(8, 17), (12, 9), (16, 5)], [(12, 9), (16, 5)]
     out = run_alone(cli.cwd, {"best": three, "second": three, "deep": three, "bifpn": three, "fpn": two})

@@ -33,6 +33,10 @@ FIXED = {
     "nas_fpn mmdet": necks.nas_fpn(repeats=2, dialect="mmdet"),
 }
 
+# Every neck, the largest with less of the same.
+_LESS = {"mlfpn": {"tums": 2}, "mnasfpn": {"repeats": 2}, "fpg": {"stacks": 5}, "gfpn": {"depth": 2}}
+DRAWN = FIXED | {name: neck(**_LESS.get(name, {})) for name, neck in necks.NECKS.items()}
+
 
 def everything() -> NeckGraph:
     """Every fusion and kind of op, a node read twice, a long name, sharing, auxiliary and unread nodes."""

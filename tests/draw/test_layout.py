@@ -15,9 +15,9 @@ from nasneck.draw.layout import lay_out
 from nasneck.draw.repeats import find_stages
 from nasneck.graph import NeckGraph
 
-from .graphs import FIXED, everything
+from .graphs import DRAWN, FIXED, everything
 
-GRAPHS = {**FIXED, "everything": everything()}
+GRAPHS = {**DRAWN, "everything": everything()}
 SPACES = {
     "published": load_space("nas_fpn", repeats=1),
     "two repeats": load_space("nas_fpn", repeats=2),

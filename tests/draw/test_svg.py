@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import xml.etree.ElementTree as ET
 from collections import Counter
+from math import dist
 
 import pytest
 from hypothesis import given, settings
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 
 from nasneck import load_space, necks
 from nasneck.draw import draw_svg
-from nasneck.graph import NeckGraph
+from nasneck.draw.geometry import Link, Route
+from nasneck.draw.shapes import mark_points
+from nasneck.draw.words import edge_units
+from nasneck.graph import Act, Edge, NeckGraph, Node, Norm, Pool
+from nasneck.graph.node import input_node
 
-from .graphs import FIXED, everything
+from .graphs import DRAWN, everything
 
 SVG = "{http://www.w3.org/2000/svg}"
-GRAPHS = {**FIXED, "everything": everything()}
+GRAPHS = {**DRAWN, "everything": everything()}
 
 
 def groups(svg: str, kind: str) -> list[ET.Element]:
@@ -105,6 +110,50 @@ def test_edges_show_what_happens_on_the_way() -> None:
     assert glyphs["c4", "r0_p4"] == (1, 1)
     assert glyphs["r0_p3", "r0_p4"] == (0, 2)
     assert glyphs["p7", "r0_p7"] == (0, 1)
+
+
+def test_a_convolution_with_norm_and_activation_is_one_glyph() -> None:
+    graph = necks.fpg(stacks=5)
+    assert [unit.text for unit in edge_units(graph["s4_p4"], 0, graph)] == ["relu, conv3x3/2, norm"]
+    graph = necks.asff()
+    units = [unit for unit in edge_units(graph["p5"], 2, graph) if unit.mark is not None]
+    assert [(unit.mark, unit.plain) for unit in units] == [
+        ("pool", "maxpool3x3/2"),
+        ("conv", "conv3x3/2, norm, leaky_relu"),
+    ]
+    assert units[1].text == "conv3x3/2[c5], norm, leaky_relu", "with its width in words"
+    alone = NeckGraph(
+        [input_node(3), Node("p3", 3, "sum", [Edge("c3", [Norm(), Act("relu"), Pool("max", 3, 1), Norm()])])],
+        outputs={3: "p3"},
+    )
+    marks = [(unit.mark, unit.text) for unit in edge_units(alone["p3"], 0, alone)]
+    assert marks == [("other", "norm, relu"), ("pool", "maxpool3x3"), ("other", "norm")]
+
+
+def test_glyphs_stand_on_their_line() -> None:
+    """In the middle of an S-curve or of a flat piece, one after the other."""
+    link = Link("a", "b", 0)
+    steep = Route(link, ((0.0, 10.0, 0.0), (50.0, 60.0, 200.0)))
+    points = mark_points(steep, 3)
+    assert points[1] == (30.0, 100.0)
+    assert all(abs((y - 100) - 10 * (x - 30)) < 1e-9 for x, y in points), "along the slope of the curve there"
+    assert dist(points[0], points[1]) == pytest.approx(11)
+    assert [y for _, y in points] == sorted(y for _, y in points)
+    flat = Route(link, ((0.0, 10.0, 0.0), (50.0, 90.0, 40.0), (120.0, 130.0, 80.0)))
+    assert mark_points(flat, 2) == [(64.5, 40.0), (75.5, 40.0)]
+    straight = Route(link, ((0.0, 10.0, 5.0), (50.0, 60.0, 5.0)))
+    assert mark_points(straight, 1) == [(30.0, 5.0)]
+
+
+def test_legend_says_what_is_faded() -> None:
+    assert "faded: only its size is read" in words(draw_svg(necks.hrfpn()))
+    assert "faded: no output reads it" in words(draw_svg(necks.mlfpn(tums=1)))
+
+
+def test_legend_leaves_widths_out() -> None:
+    text = words(draw_svg(necks.yolox_pafpn(blocks=1)))
+    assert "conv1×1, norm, silu" in text and "[" not in text
+    assert "project: conv1×1 + norm + leaky_relu, only where the width changes" in words(draw_svg(necks.asff()))
 
 
 def test_legend_lists_what_occurs() -> None:

@@ -8,7 +8,7 @@ from nasneck import necks
 from nasneck.draw import draw_text
 from nasneck.graph import NeckGraph
 
-from .graphs import FIXED, everything
+from .graphs import DRAWN, everything
 
 FPN = """\
 fpn: C3-5 -> P3-7, 11 nodes, key {key}
@@ -44,7 +44,7 @@ def test_cells_of_the_published_network() -> None:
         "  P4  r0_mid0     = attention(p4, gate up4(p6)) -> relu, conv3x3, norm",
         "  P5  r0_p5_merge = attention(down4(r0_p3), gate down2(r0_p4))",
         "  P5  r0_p5       = r0_p5_merge + p5 -> relu, conv3x3, norm",
-        "project: 1x1 convolution and norm, only where the width changes",
+        "project: conv1x1 + norm, only where the width changes",
     ):
         assert line in text.splitlines()
 
@@ -73,7 +73,30 @@ def test_everything() -> None:
     assert "= gate(cat, gate context)" in text
 
 
-@pytest.mark.parametrize("graph", [*FIXED.values(), everything()], ids=[*FIXED, "everything"])
+@pytest.mark.parametrize(
+    ("graph", "line"),
+    [
+        (necks.carafe_fpn(), "  P6  td6  = lat6 + carafe_up2(lat7)"),
+        (necks.libra(), "  P5  n2_balanced = mean(max_down4(p3), max_down2(p4), p5, up2(p6), up4(p7)) -> nonlocal"),
+        (necks.mlfpn(tums=1, sfam=True), "  P3  sfam3  = t0_p3 -> se"),
+        (necks.mlfpn(tums=1), "  P8  t0_e8  = relu(norm(conv3x3_valid(t0_e7)))"),
+        (necks.nas_fcos(), "  P5  f5   = concat(relu(norm(conv3x3(f3))), a5) -> norm, relu, grpconv1x1"),
+        (necks.yolox_pafpn(), "  P4  td4_main   = td4_in -> conv1x1[c4*0.5], norm, silu"),
+        (necks.asff(), "project: conv1x1 + norm + leaky_relu, only where the width changes"),
+        (necks.hrfpn(), "  P6  size6  = maxpool1x1/2(c5)  [only its size is read]"),
+        (necks.hrfpn(), "  P6  p6     = avgpool8x8/8(joined) -> conv3x3"),
+        (necks.spinenet(), "  P7  b13        = b13_body + b13_in -> relu"),
+    ],
+)
+def test_words_of_the_necks(graph: NeckGraph, line: str) -> None:
+    assert line in draw_text(graph).splitlines()
+
+
+def test_a_title() -> None:
+    assert draw_text(necks.fpn(), title="mine").startswith("mine: C3-5 -> P3-7, ")
+
+
+@pytest.mark.parametrize("graph", [*DRAWN.values(), everything()], ids=[*DRAWN, "everything"])
 def test_every_node_has_its_line_and_lines_fit(graph: NeckGraph) -> None:
     text = draw_text(graph, all_repeats=True)
     assert all(len(line) <= 110 for line in text.splitlines())
