@@ -87,6 +87,8 @@ def make_conv(
 
 def init_conv(conv: nn.Conv2d, init: str) -> nn.Conv2d:
     """Draw the weights of ``conv`` as ``init`` says (see ``nasneck.graph.Conv``); its bias becomes zero."""
+    if conv.weight.is_meta:  # nothing to draw; and torch's meta kernels for it take seconds to import
+        return conv
     if init == "zero":
         nn.init.zeros_(conv.weight)
     elif init == "small":

@@ -66,7 +66,11 @@ class Emitter:
         return self._memo[key]
 
     def module(self, path: str, make: Callable[..., nn.Module], value: Value, width: int, **options: Any) -> Value:
-        """Emit a call of the module at ``path``, which is made unless a node that shares it has done so."""
+        """Emit a call of the module at ``path``, which is made unless a node that shares it has done so.
+
+        Raises:
+            CompileError: a shared module that was made for other widths.
+        """
         made = (value.width, width, tuple(sorted(options.items(), key=lambda item: item[0])))
         if path not in self.weights:
             self.weights[path] = make(value.width, width, **options)
@@ -81,6 +85,7 @@ class Emitter:
         return Value(self.code.call_module(path, (value.node,)), width)
 
     def parameter(self, path: str, size: int) -> fx.Node:
+        """Emit the parameter at ``path``: ``size`` ones, unless a node that shares it has made it."""
         if path not in self.weights:
             self.weights[path] = nn.Parameter(torch.ones(size))
         return self.code.get_attr(path)

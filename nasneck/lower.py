@@ -79,6 +79,7 @@ class Lowering(Emitter):
         self._norm: NormKind = norm
         self._momentum = norm_momentum
         self._values: dict[str, Value] = {}
+        self._named: set[fx.Node] = set()
         self._down: dict[str, set[int]] = {}
         self._sizes: dict[tuple[str, str], str] = {}
 
@@ -90,6 +91,7 @@ class Lowering(Emitter):
         for level, name in self.graph.input_names.items():
             _check_name(name)
             self._values[name] = Value(self.code.placeholder(name), self._in_channels[level])
+            self._named.add(self._values[name].node)
         for node in nodes:
             if not isinstance(node.op, Input):
                 _check_name(node.name)
@@ -110,8 +112,9 @@ class Lowering(Emitter):
         value = self._fuse(node, maps, scope)
         for op in node.layers:
             value = self._apply(op, value, node, scope)
-        if value.node not in {known.node for known in self._values.values()}:
+        if value.node not in self._named:
             value.node._rename(node.name)  # so that the generated code speaks of nodes by their names
+        self._named.add(value.node)
         return value
 
     def _edge(self, edge: Edge, node: Node, scope: Scope) -> Value:

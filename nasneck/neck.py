@@ -85,12 +85,12 @@ class Neck(nn.Module):
     def _run(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         try:
             return self.body(*maps)
-        except RuntimeError:
+        except RuntimeError as error:
             levels = zip(self.in_channels, maps, strict=True)
             problem = vanishing(self.graph, {level: (x.shape[-2], x.shape[-1]) for level, x in levels})
             if problem is None:
                 raise
-            raise CompileError(problem) from None
+            raise CompileError(problem) from error
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -111,6 +111,8 @@ class Neck(nn.Module):
         for (level, width), x in zip(self.in_channels.items(), maps, strict=True):
             if x.dim() != 4 or x.shape[1] != width:
                 raise CompileError(f"{name}: C{level} has shape {tuple(x.shape)}; (N, {width}, H, W) is wanted")
+            if 0 in x.shape:
+                raise CompileError(f"{name}: C{level} has shape {tuple(x.shape)}, so there is nothing in it")
             if finer is not None and (x.shape[-2] > finer.shape[-2] or x.shape[-1] > finer.shape[-1]):
                 raise CompileError(
                     f"{name}: C{level} is {x.shape[-2]}x{x.shape[-1]}, larger than the finer level before it "

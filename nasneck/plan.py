@@ -12,8 +12,8 @@ from nasneck.graph.ops import size_source
 def live_nodes(graph: NeckGraph, names: Iterable[str]) -> tuple[list[Node], dict[tuple[str, str], str]]:
     """Nodes that the nodes ``names`` need, in computable order, and where sizes are taken from.
 
-    The second value says, for every reader and name in a ``Resample.to``, whose size to take: a node that is
-    only wanted for its size is replaced by one of its level that is there anyway, if there is one.
+    The second value says, for every reader and node that an op of it takes the size of, whose size to take: a node
+    that is only wanted for its size is replaced by one of its level that is there anyway, if there is one.
     """
     wanted = read_nodes(graph, names)
     sizes: dict[tuple[str, str], str] = {}

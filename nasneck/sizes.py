@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from nasneck.graph import AdaptivePool, Conv, GlobalPool, Input, NeckGraph, Node, Op, Pool, Resample
 from nasneck.graph.ops import size_source
+from nasneck.plan import live_nodes
 
 Size = tuple[int, int]
 _LARGEST = 4096  # side of the images that are tried, in pixels
@@ -16,14 +17,14 @@ class _Vanished(Exception):
 
 
 def map_sizes(graph: NeckGraph, features: Mapping[int, Size]) -> dict[str, Size]:
-    """Height and width of every node's map, by name; (1, 1) for what has been pooled to a single cell.
+    """Height and width of the map of every node that matters to an output; (1, 1) where pooled to a single cell.
 
     Args:
         graph: The neck.
         features: Height and width of the backbone's features, by level.
 
     Raises:
-        ValueError: a map of which nothing is left.
+        ValueError: a map of which nothing is left, or a feature whose size is not given.
     """
     try:
         return _sizes(graph, features)
@@ -44,29 +45,42 @@ def vanishing(graph: NeckGraph, features: Mapping[int, Size]) -> str | None:
 
 def _sizes(graph: NeckGraph, features: Mapping[int, Size]) -> dict[str, Size]:
     found: dict[str, Size] = {}
-    for node in graph.nodes:
+    for level, name in graph.input_names.items():
+        if level not in features:
+            raise ValueError(f"{graph.name}: no size of C{level} is given")
+        found[name] = features[level]
+    nodes, sizes = live_nodes(graph, [*graph.outputs.values(), *graph.aux])
+    for node in nodes:
         if isinstance(node.op, Input):
-            assert node.level is not None
-            found[node.name] = features[node.level]
             continue
-        inputs = [_along(edge.source, edge.ops or (), node, graph, found) for edge in node.inputs]
+        inputs = [_along(edge.source, edge.ops or (), node, graph, found, sizes) for edge in node.inputs]
         size = max(h for h, _ in inputs), max(w for _, w in inputs)  # single cells broadcast
         found[node.name] = (1, 1) if any(isinstance(layer, GlobalPool) for layer in node.layers) else size
     return found
 
 
-def _along(source: str, ops: tuple[Op, ...], node: Node, graph: NeckGraph, found: Mapping[str, Size]) -> Size:
-    size = found[source]
+def _along(
+    source: str,
+    ops: tuple[Op, ...],
+    node: Node,
+    graph: NeckGraph,
+    found: Mapping[str, Size],
+    sizes: Mapping[tuple[str, str], str],
+) -> Size:
+    size, at = found[source], graph[source].level
     for op in ops:
         before = size
         to = size_source(op)
         if to is not None:
-            size = found[to]
+            like = sizes[node.name, to]
+            size, at = found[like], graph[to].level
         elif isinstance(op, Resample):
-            octaves = (node.level or 0) - (graph[source].level or 0)
-            size = -(-size[0] // 2**octaves), -(-size[1] // 2**octaves)
+            octaves = (node.level or 0) - (at or 0)
+            size, at = (-(-size[0] // 2**octaves), -(-size[1] // 2**octaves)), node.level
         else:
             size = _after(op, size[0]), _after(op, size[1])
+            if isinstance(op, Conv | Pool) and at is not None:
+                at += op.stride.bit_length() - 1
         if min(size) < 1:
             raise _Vanished(
                 f"nothing is left of the map of node {node.name!r} (level {node.level}): {_needs(op)}, "

@@ -115,6 +115,25 @@ MISTAKES = {
         "torchvision",
         "torchvision has no place for 'p8.from_p7.conv.weight' of 'fpn'",
     ),
+    "PANet fed from its outputs into mmdet's": (necks.panet(), {}, "mmdet", "panet: .* build it with feed='sum'"),
+    "Google's attention into mmdet's": (
+        necks.nas_fpn((3, 7), (3, 7), repeats=1),
+        {},
+        "mmdet",
+        "nas_fpn: mmdet's attention is another one; build it with dialect='mmdet'",
+    ),
+    "torchvision's without its ReLU": (
+        necks.fpn(extra_relu=False),
+        {},
+        "torchvision",
+        "fpn: torchvision has a ReLU before P7; build it with extra_relu=True",
+    ),
+    "two such necks": (
+        PLAIN,
+        {f"{who}.{key}": v for who in ("teacher.fpn", "student.fpn") for key, v in of(PLAIN, "effdet").items()},
+        "effdet",
+        "has several such necks; say prefix= 'teacher.fpn.' or 'student.fpn.'",
+    ),
     "nothing of it": (
         PLAIN,
         {"a.weight": torch.ones(1)},
@@ -170,7 +189,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_does_not_fit(name):
     graph, state, source, message = MISTAKES[name]
-    neck = neck_of(graph)
+    neck = neck_of(graph, (8,) * len(graph.input_levels) if len(graph.input_levels) != 3 else WIDTHS)
     before = {key: value.clone() for key, value in neck.state_dict().items()}
     with pytest.raises(CheckpointError, match=message):
         load_peer_state(neck, state, source)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nasneck import necks
 from nasneck.compile import compile_neck
 from nasneck.errors import CompileError
+from nasneck.graph import Conv, Edge, NeckGraph, Node, Resample, input_node
 from nasneck.sizes import map_sizes, vanishing
 
 
@@ -42,6 +43,27 @@ def test_the_image_size_that_is_named_is_the_smallest(side):
     assert map_sizes(necks.mlfpn((3, 4), tums=1, valid=False), {3: (32, 32), 4: (16, 16)})["p8"] == (1, 1)
 
 
+def test_a_halving_after_another_op_counts_from_where_that_has_led():
+    down = [Conv(3, stride=2), Resample("auto")]
+    graph = NeckGraph([input_node(3), Node("o", 6, "sum", [Edge("c3", down)])], outputs={6: "o"})
+    neck = compile_neck(graph, [4], 4)
+    assert map_sizes(graph, {3: (40, 24)})["o"] == tuple(neck([torch.zeros(1, 4, 40, 24)])[0].shape[2:]) == (5, 3)
+
+
+def test_nodes_that_nothing_reads_do_not_count_and_sizes_must_be_given():
+    dead = Node("dead", 6, "sum", [Edge("c3", [Conv(9, padding="valid")])])
+    graph = NeckGraph([input_node(3), Node("o", 3, "sum", ["c3"]), dead], outputs={3: "o"})
+    assert map_sizes(graph, {3: (4, 4)}) == {"c3": (4, 4), "o": (4, 4)}
+    with pytest.raises(ValueError, match="neck: no size of C3 is given"):
+        map_sizes(graph, {4: (4, 4)})
+
+
+def test_features_without_cells():
+    neck = compile_neck(necks.fpn(), [4, 4, 4], 4)
+    with pytest.raises(CompileError, match=r"fpn: C3 has shape \(1, 4, 0, 8\), so there is nothing in it"):
+        neck([torch.zeros(1, 4, 0, 8), torch.zeros(1, 4, 0, 4), torch.zeros(1, 4, 0, 2)])
+
+
 def test_a_pool_that_rounds_down():
     graph = necks.nas_fpn(repeats=1, dialect="mmdet", rounding="floor")
     sizes = {3: (8, 8), 4: (4, 4), 5: (2, 2)}
@@ -70,7 +92,7 @@ def test_a_pool_that_rounds_down():
             necks.mlfpn((3, 4), tums=1, sfam=True),
             (8, 8),
             8,
-            r"mlfpn: node 'sfam3' \(level 3\): width 'input/16': 8 channels cannot be divided by 16",
+            r"mlfpn: node 'joined3' \(level 3\): width 'input/16': 8 channels cannot be divided by 16",
         ),
         (necks.bfp(), (8, 8, 8, 8, 6), 8, r"bfp: node 'balanced' \(level 5\): its inputs have unequal widths .*c7: 6"),
         (necks.spinenet(), (64,), 6, r"spinenet: node '\w+' \(level \d\): width 'channels/\d': 6 channels cannot be"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nasneck.errors import GraphError
 from nasneck.graph.fields import check_fields
 from nasneck.graph.width import Width, check_width
 
@@ -90,6 +91,9 @@ class PixelWeighted:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for what, number in (("squeeze", self.squeeze), ("kernel", self.kernel)):
+            if number is not None and (number < 1 or (what == "kernel" and number % 2 == 0)):
+                raise GraphError(f"pixel weighted: {what} {number} is not a positive number, odd for a kernel")
         if self.hidden is not None:
             check_width(self.hidden)
 

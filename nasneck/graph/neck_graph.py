@@ -19,7 +19,7 @@ from nasneck.graph.fusion import Input
 from nasneck.graph.levels import check_edge_levels, check_sizes
 from nasneck.graph.node import Edge, Node
 from nasneck.graph.normal_form import digest
-from nasneck.graph.ops import Resample, size_source, widths_of, with_size_source
+from nasneck.graph.ops import Resample, size_source, with_size_source
 from nasneck.graph.width import feature_level
 
 
@@ -119,7 +119,10 @@ class NeckGraph:
 
     @property
     def size_divisor(self) -> int:
-        """Number that image sides must be divisible by. Every op here takes any size, hence 1."""
+        """Number that image sides must be divisible by: 1, as every op resamples to what there is.
+
+        Some necks need images of a least size all the same (``nasneck.sizes.vanishing``).
+        """
         return 1
 
     @cached_property
@@ -339,8 +342,7 @@ def _check_sharing(node: Node, table: Mapping[str, Node]) -> None:
 
 
 def _check_feature_widths(node: Node, levels: Set[int | None]) -> None:
-    ops = [*node.layers, *(op for edge in node.inputs for op in edge.ops or ())]
-    for width in (node.width, *(width for op in ops for width in widths_of(op))):
+    for width in node.widths:
         level = feature_level(width)
         if level is not None and level not in levels:
             raise GraphError(f"node {node.name!r}: width {width!r}, but the graph reads no feature C{level}")

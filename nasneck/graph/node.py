@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasneck.errors import GraphError
-from nasneck.graph.fusion import BINARY, Fusion, Input
+from nasneck.graph.fusion import BINARY, Fusion, Input, PixelWeighted
 from nasneck.graph.fusion import has_weights as fusion_has_weights
-from nasneck.graph.ops import AdaptivePool, Carafe, Conv, GlobalPool, Op, Pool, Resample, has_weights
+from nasneck.graph.ops import AdaptivePool, Carafe, Conv, GlobalPool, Op, Pool, Resample, has_weights, widths_of
 from nasneck.graph.spec import fusion_from_spec, op_from_spec
 from nasneck.graph.width import Width, check_width
 
@@ -109,6 +109,13 @@ class Node:
         """Whether the node, its fusion or its edges hold parameters."""
         own = any(has_weights(layer) for layer in self.layers)
         return own or fusion_has_weights(self.op) or any(edge.has_weights for edge in self.inputs)
+
+    @property
+    def widths(self) -> tuple[Width, ...]:
+        """Every width that the node, its fusion, its layers or its edges state."""
+        ops = [*self.layers, *(op for edge in self.inputs for op in edge.ops or ())]
+        hidden = (self.op.hidden,) if isinstance(self.op, PixelWeighted) and self.op.hidden is not None else ()
+        return self.width, *hidden, *(width for op in ops for width in widths_of(op))
 
     def _check_arity(self, where: str) -> None:
         count = len(self.inputs)

@@ -1,7 +1,7 @@
 """What happens to one feature map: on an edge before the fusion, or in a node's layers after it.
 
 Every op is a small frozen value. Ops that change the size of a map may stand only on edges; ``Resample``
-goes to the size that a *named node* has at run time, so that a graph fits images of any size.
+goes to the size that a *named node* has at run time, so that a graph does not depend on the size of the images.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Norm:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not (self.eps > 0 and 0 <= self.momentum <= 1):
+            raise GraphError(f"norm: eps {self.eps} is not positive, or momentum {self.momentum} not in 0..1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +282,12 @@ def with_size_source(op: Op, to: str) -> Op:
 
 def widths_of(op: Op) -> tuple[Width, ...]:
     """The widths that ``op`` states."""
-    stated = {Conv: "width", Project: "width", Carafe: "compressed", SqueezeExcite: "hidden", NonLocal: "hidden"}
-    width = getattr(op, stated[type(op)]) if type(op) in stated else None
+    field = _WIDTH_FIELDS.get(type(op))
+    width = None if field is None else getattr(op, field)
     return () if width is None else (width,)
+
+
+_WIDTH_FIELDS = {Conv: "width", Project: "width", Carafe: "compressed", SqueezeExcite: "hidden", NonLocal: "hidden"}
 
 
 def _check_stride(what: str, stride: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 
 from nasneck.errors import CompileError, GraphError
 
@@ -22,7 +23,8 @@ def check_width(width: Width) -> None:
     """Raise :class:`GraphError` unless ``width`` is a valid expression."""
     if isinstance(width, int) and not isinstance(width, bool) and width > 0:
         return
-    if isinstance(width, str) and (match := _PATTERN.fullmatch(width)) is not None and match[3] not in ("0", "0.0"):
+    match = _PATTERN.fullmatch(width) if isinstance(width, str) else None
+    if match is not None and (match[3] is None or float(match[3]) > 0):
         return
     raise GraphError(
         f"width {width!r} is not valid; use 'channels', 'input' or a feature such as 'c4', each with *N or /N, "
@@ -30,6 +32,12 @@ def check_width(width: Width) -> None:
     )
 
 
+def scaled(base: str, factor: float) -> Width:
+    """``base`` times ``factor``, as an expression."""
+    return base if factor == 1 else f"{base}*{format(Decimal(repr(factor)), 'f')}"
+
+
+@lru_cache(maxsize=1024)
 def feature_level(width: Width) -> int | None:
     """Level of the backbone feature that ``width`` refers to, if it does."""
     match = _PATTERN.fullmatch(width) if isinstance(width, str) else None
@@ -57,10 +65,10 @@ def resolve_width(width: Width, *, channels: int, given: int, features: Mapping[
     level = feature_level(width)
     base = features[level] if level is not None else channels if of == "channels" else given
     if times:
-        scaled = int(base * Decimal(factor))
-        if scaled < 1:
+        product = int(base * float(factor))  # rounded as others do, so that their weights fit
+        if product < 1:
             raise CompileError(f"width {width!r}: nothing is left of {base} channels")
-        return scaled
+        return product
     if not over:
         return base
     if base % int(divisor):

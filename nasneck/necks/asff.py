@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nasneck.graph import Act, Edge, NeckGraph, Node, Norm, Op, PixelWeighted, Pool, Project, Resample
 from nasneck.necks.conv_norm_act import ConvNormAct
-from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, finish
+from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_flags, check_positive, finish
 
 _STYLE = ConvNormAct(Norm(), Act("leaky_relu", 0.1))
 
@@ -31,9 +31,11 @@ def asff(
         levels: First and last level of the neck; the published one has no levels above the backbone's.
         squeeze: Width of the maps that the weights are computed from (8 in the authors' RFB form).
         widen: Make each output twice as wide as the next finer one, as YOLOv3's heads want it (256, 512, 1024);
-            else all have the neck's width.
+            else all have the neck's width, as further levels always have.
         extra: How further levels come about, as for :func:`nasneck.necks.fpn`: ``output``, ``input`` or ``pool``.
     """
+    check_positive("asff", "squeeze", squeeze)
+    check_flags("asff", widen=widen)
     nodes, covered = backbone_features("asff", inputs, levels, least=2, why="it joins levels")
     for level in covered:
         edges = [_edge(source, level) for source in reversed(covered)]

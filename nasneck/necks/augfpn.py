@@ -28,7 +28,7 @@ from nasneck.graph import (
     Pool,
     Resample,
 )
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice, check_flags
 
 
 def augfpn(
@@ -54,7 +54,8 @@ def augfpn(
         extra_relu: ReLU before the extra convolutions from the second on.
     """
     check_choice("augfpn", "extra", extra, ("pool", "input", "output"))
-    if not ratios or any(not 0 < ratio <= 1 for ratio in ratios):
+    check_flags("augfpn", extra_relu=extra_relu)
+    if not isinstance(ratios, tuple | list) or not ratios or not all(_is_ratio(ratio) for ratio in ratios):
         raise GraphError(f"augfpn: ratios={ratios!r} are not numbers in (0, 1]")
     nodes, covered = backbone_features("augfpn", inputs, levels)
     top = covered[-1]
@@ -90,3 +91,7 @@ def augfpn(
         source = f"p{level}"
     outputs = {level: f"p{level}" for level in range(levels[0], levels[1] + 1)}
     return NeckGraph(nodes, outputs=outputs, aux=[f"lat{level}" for level in covered], name="augfpn")
+
+
+def _is_ratio(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from nasneck.errors import GraphError
 from nasneck.graph import Edge, Input, NeckGraph, Node, Op
-from nasneck.graph.ops import size_source, widths_of, with_size_source
+from nasneck.graph.ops import size_source, with_size_source
 from nasneck.graph.width import feature_level
 
 
 def chain(first: NeckGraph, *others: NeckGraph, name: str | None = None) -> NeckGraph:
     """Return one graph that applies ``first`` and then the ``others`` in turn.
 
-    The nodes of the others get the prefix ``n2_``, ``n3_`` and so on; the auxiliary outputs of all are kept.
+    The nodes of the others get the prefix ``n2_``, ``n3_`` and so on, from the first that is free in the first neck;
+    the auxiliary outputs of all are kept.
 
     Args:
         first: Reads the backbone.
@@ -23,7 +26,8 @@ def chain(first: NeckGraph, *others: NeckGraph, name: str | None = None) -> Neck
             its features.
     """
     nodes, outputs, aux = list(first.nodes), dict(first.outputs), list(first.aux)
-    for number, graph in enumerate(others, 2):
+    taken = [int(match[1]) for node in nodes if (match := re.match(r"n(\d+)_", node.name))]
+    for number, graph in enumerate(others, max(taken, default=1) + 1):
         missing = [level for level in graph.input_levels if level not in outputs]
         if missing:
             given = ", ".join(f"P{level}" for level in outputs)
@@ -38,8 +42,7 @@ def chain(first: NeckGraph, *others: NeckGraph, name: str | None = None) -> Neck
 
 def _renamed(node: Node, names: dict[str, str], neck: str) -> Node:
     edges = [Edge(names[edge.source], [_op(op, names) for op in edge.ops or ()]) for edge in node.inputs]
-    ops = [*node.layers, *(op for edge in edges for op in edge.ops or ())]
-    for width in (node.width, *(width for op in ops for width in widths_of(op))):
+    for width in node.widths:
         if feature_level(width) is not None:
             raise GraphError(f"{neck}: width {width!r} of node {node.name!r} is that of a backbone feature; no chain")
     shares = None if node.shares is None else names[node.shares]

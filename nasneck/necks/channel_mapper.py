@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nasneck.graph import Act, Edge, NeckGraph, Node, Norm
 from nasneck.necks.conv_norm_act import ConvNormAct
-from nasneck.necks.pyramid import LevelRange, backbone_features
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_flags
 
 
 def channel_mapper(
@@ -28,6 +28,7 @@ def channel_mapper(
         norm: Normalise after every convolution, which then have no bias.
         relu: ReLU after every convolution.
     """
+    check_flags("channel_mapper", norm=norm, relu=relu)
     style = ConvNormAct(Norm() if norm else None, Act("relu") if relu else None, init="glorot")
     nodes, covered = backbone_features("channel_mapper", inputs, levels)
     nodes += [Node(f"p{level}", level, "sum", [Edge(f"c{level}", ())], style(kernel)) for level in covered]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nasneck.graph import Act, Edge, Node, Norm, Op
+from nasneck.graph.width import Width, scaled
 from nasneck.necks.conv_norm_act import ConvNormAct
 
 Block = Literal["darknet", "cspnext"]
@@ -38,7 +39,7 @@ class CspLayer:
 
     def nodes(self, name: str, level: int, inputs: Sequence[Edge], *, of: int) -> list[Node]:
         """The nodes of a layer called ``name`` that joins ``inputs``, as wide as the feature of level ``of``."""
-        width, inner = f"c{of}", f"c{of}*{self.expand:g}"
+        width, inner = f"c{of}", scaled(f"c{of}", self.expand)
         joined = Node(f"{name}_in", level, "concat", inputs)
         main = Node(f"{name}_main", level, "sum", [Edge(joined.name, ())], self.style(1, inner))
         made = [joined, main]
@@ -50,7 +51,7 @@ class CspLayer:
         out = Node(name, level, "concat", [Edge(last.name, ()), Edge(short.name, ())], self.style(1, width))
         return [*made, short, out]
 
-    def _block(self, inner: str) -> tuple[Op, ...]:
+    def _block(self, inner: Width) -> tuple[Op, ...]:
         conv = self.style.separable if self.depthwise else self.style
         if self.block == "cspnext":
             return *conv(3, inner), *self.style.separable(5, inner)

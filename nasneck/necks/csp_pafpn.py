@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from nasneck.graph import Edge, NeckGraph, Node, Norm, Resample
 from nasneck.necks.csp import STYLE, CspLayer
-from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_positive, finish
+from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_flags, check_positive, check_share, finish
 
 
 def yolox_pafpn(
@@ -73,6 +73,8 @@ def _pafpn(
     name: str, inputs: LevelRange, levels: LevelRange, layer: CspLayer, *, out_kernel: int, extra: Extra
 ) -> NeckGraph:
     check_positive(name, "blocks", layer.blocks)
+    check_flags(name, depthwise=layer.depthwise)
+    check_share(name, "expand", layer.expand)
     nodes, covered = backbone_features(name, inputs, levels, least=2, why="it joins neighbouring levels")
     style = layer.style
     conv = style.separable if layer.depthwise else style

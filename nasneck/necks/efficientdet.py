@@ -1,4 +1,4 @@
-"""BiFPN at the settings of EfficientDet D0 to D7x: Tan et al., "EfficientDet", CVPR 2020, table 1."""
+"""BiFPN at the settings of EfficientDet: Tan et al., CVPR 2020, table 1, and D7x as in google/automl."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ one the first three, and so on.
 
 from __future__ import annotations
 
+from nasneck.errors import GraphError
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Resample
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_positive
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_flags, check_positive, check_range
 
 
 def fpg(
@@ -33,6 +34,13 @@ def fpg(
         GraphError: too few pathways for a level to join.
     """
     check_positive("fpg", "stacks", stacks)
+    check_flags("fpg", extra_convs=extra_convs)
+    check_range("fpg", "levels", levels)
+    if stacks <= levels[1] - levels[0]:
+        raise GraphError(
+            f"fpg: the finest level P{levels[0]} would never join another in stacks={stacks} pathways; "
+            f"P{levels[0]}..P{levels[1]} need at least {levels[1] - levels[0] + 1}"
+        )
     nodes, covered = backbone_features("fpg", inputs, levels)
     every = range(levels[0], levels[1] + 1)
     for level in every:

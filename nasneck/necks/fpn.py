@@ -10,7 +10,7 @@ c3 ─1x1─> td3 ─3x3────> p3
 from __future__ import annotations
 
 from nasneck.graph import Conv, Edge, NeckGraph, Node, Norm, Project, Resample
-from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, finish
+from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_flags, finish
 
 
 def fpn(
@@ -33,6 +33,7 @@ def fpn(
         extra_relu: ReLU between the extra convolutions (torchvision yes, mmdet by default no).
         norm: Normalise after every lateral and output convolution, which then have no bias.
     """
+    check_flags("fpn", extra_relu=extra_relu, norm=norm)
     features, covered = backbone_features("fpn", inputs, levels)
     core = top_down(covered, norm=norm)
     outputs = {level: f"p{level}" for level in covered}

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Resample
-from nasneck.graph.width import Width
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice, check_positive
+from nasneck.graph.width import Width, scaled
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice, check_positive, check_share
 
 Skip = Literal["log2n", "dense"]
 
@@ -43,14 +43,15 @@ def gfpn(
     """
     check_positive("gfpn", "depth", depth)
     check_choice("gfpn", "skip", skip, ("log2n", "dense"))
-    nodes, covered = backbone_features("gfpn", inputs, levels, least=1)
+    check_share("gfpn", "width", width)
+    nodes, covered = backbone_features("gfpn", inputs, levels)
     every = list(range(levels[0], levels[1] + 1))
     row = {level: f"c{level}" for level in covered}
     for level in every[len(covered) :]:
         nodes.append(Node(f"p{level}_in", level, "sum", [Edge(row[level - 1], [_POOL])]))
         row[level] = f"p{level}_in"
     size_of, rows = dict(row), [row]
-    inner: Width = "channels" if width == 1 else f"channels*{width:g}"
+    inner = scaled("channels", width)
     for layer in range(2 * depth - 1):
         made: dict[int, str] = {}
         order = every[::-1] if layer % 2 == 0 else every

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from nasneck.graph import Conv, Edge, NeckGraph, Node, Op, Pool, Resample
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_choice, sizes_by_subsampling
 
 
 def hrfpn(
@@ -37,17 +37,17 @@ def hrfpn(
     edges = [Edge(f"c{low}", ()), *(Edge(f"c{level}", [Resample("bilinear", to=f"c{low}")]) for level in covered[1:])]
     nodes.append(Node("joined", low, "concat", edges, [Conv(1)]))
     size_of = {level: f"c{level}" for level in covered}
+    if rounding == "ceil":
+        told, names = sizes_by_subsampling(covered[-1], range(covered[-1] + 1, levels[1] + 1))
+        nodes += told
+        size_of |= names
     for level in range(low, levels[1] + 1):
         window = 2 ** (level - low)
         ops: list[Op] = []
         if window > 1:
             ops.append(Pool(pool, window, window, padding=0, ceil=rounding == "ceil"))
             if rounding == "ceil":
-                # A backbone may round down where the pool rounds up; every second cell tells the size for free.
-                if level not in size_of:
-                    size_of[level] = f"size{level}"
-                    step = Edge(size_of[level - 1], [Pool("max", kernel=1, stride=2, padding=0)])
-                    nodes.append(Node(size_of[level], level, "sum", [step]))
+                # a backbone may round down where the pool rounds up
                 ops.append(Resample("nearest", to=size_of[level]))
         nodes.append(Node(f"p{level}", level, "sum", [Edge("joined", ops)], [Conv(3)]))
     outputs = {level: f"p{level}" for level in range(low, levels[1] + 1)}

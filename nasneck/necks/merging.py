@@ -103,6 +103,8 @@ def pyramid_inputs(
     check_choice(neck, "dialect", dialect, ("reference", "mmdet"))
     check_choice(neck, "extra_from", extra_from, ("p5", "c5"))
     check_choice(neck, "rounding", rounding, ("ceil", "floor"))
+    if extra_from == "c5" and dialect == "mmdet":
+        raise GraphError(f"{neck}: mmdet makes its extra levels from P5; extra_from='c5' is the reference dialect's")
     if rounding == "floor" and dialect != "mmdet":
         raise GraphError(f"{neck}: rounding='floor' is mmdet's; the {dialect} dialect has no such form")
     norm = _norm(dialect)

@@ -17,7 +17,7 @@ from nasneck.errors import GraphError
 from nasneck.graph import Act, Edge, NeckGraph, Node, Norm, Resample, SqueezeExcite
 from nasneck.graph.fusion import Concat
 from nasneck.necks.conv_norm_act import ConvNormAct
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_positive
+from nasneck.necks.pyramid import LevelRange, backbone_features, check_flags, check_positive
 
 _STYLE = ConvNormAct(Norm(momentum=0.01), Act("relu"), init="fan_out")
 
@@ -52,6 +52,7 @@ def mlfpn(
         GraphError: levels that do not fit.
     """
     check_positive("mlfpn", "tums", tums)
+    check_flags("mlfpn", sfam=sfam, shared=shared, smooth=smooth, valid=valid)
     nodes, covered = backbone_features("mlfpn", inputs, levels, least=2, why="it joins a shallow and a deep feature")
     if levels[1] - levels[0] < 2:
         raise GraphError(f"mlfpn: a TUM needs at least three levels, not P{levels[0]}..P{levels[1]}")
@@ -75,11 +76,11 @@ def mlfpn(
     for level in every:
         edges = [Edge(source, ()) for source in found[level]]
         gate = [SqueezeExcite("input/16")] if sfam else []
-        share = f"sfam{low}" if sfam and shared and level > low else None
-        name = f"sfam{level}" if level == low else f"p{level}"
+        share = f"joined{low}" if sfam and shared and level > low else None
+        name = f"joined{level}" if level == low else f"p{level}"
         nodes.append(Node(name, level, Concat(), edges, gate, shares=share))
     # only the finest level is normalised
-    nodes.append(Node(f"p{low}", low, "sum", [Edge(f"sfam{low}", ())], [Norm()]))
+    nodes.append(Node(f"p{low}", low, "sum", [Edge(f"joined{low}", ())], [Norm()]))
     return NeckGraph(nodes, outputs={level: f"p{level}" for level in every}, name="mlfpn")
 
 

@@ -9,6 +9,8 @@ convolution, norm and ReLU or as it is, at the larger of their sizes; then norm,
 
 from __future__ import annotations
 
+from typing import Literal
+
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Resample
 from nasneck.graph.fusion import Concat
 from nasneck.necks.conv_norm_act import ConvNormAct
@@ -44,12 +46,9 @@ def nas_fcos(
             ``input`` or ``pool``.
         extra_relu: ReLU between the extra convolutions.
     """
-    features, covered = backbone_features(
-        "nas_fcos", inputs, levels, least=3, why="the published cells join three levels"
-    )
+    nodes, covered = backbone_features("nas_fcos", inputs, levels, least=3, why="the published cells join three levels")
     low = covered[0]
     adapt = ConvNormAct()
-    nodes = [*features]
     maps: list[tuple[str, int]] = []
     for level in covered[:3]:
         nodes.append(Node(f"a{level}", level, "sum", [Edge(f"c{level}", adapt(1))]))
@@ -75,7 +74,5 @@ def nas_fcos(
     return finish("nas_fcos", nodes, outputs, levels, extra, relu=extra_relu, sources={"input": f"c{low + 2}"})
 
 
-def _resized(mode: str, at: int, to: int) -> list[Op]:
-    if at == to:
-        return []
-    return [Resample("bilinear" if mode == "bilinear" else "nearest", to=f"c{to}")]
+def _resized(mode: Literal["nearest", "bilinear"], at: int, to: int) -> list[Op]:
+    return [] if at == to else [Resample(mode, to=f"c{to}")]

@@ -27,6 +27,8 @@ _PUBLISHED = (
     (3, "attention", (9, 10), True),
 )
 
+MMDET_ATTENTION = Attention(gate="finer", pool="avg")
+
 
 def nas_fpn(
     inputs: LevelRange = (3, 5),
@@ -77,7 +79,7 @@ def nas_fpn(
 
 def published_cells(finest: int = 3, *, dialect: Dialect = "reference") -> tuple[MergingCell, ...]:
     """The seven published cells over five levels from ``finest`` up."""
-    attention = Attention(gate="finer", pool="avg") if dialect == "mmdet" else Attention()
+    attention = MMDET_ATTENTION if dialect == "mmdet" else Attention()
     return tuple(
         MergingCell(finest + above, attention if op == "attention" else Sum(), pair, output)
         for above, op, pair, output in _PUBLISHED

@@ -13,7 +13,7 @@ from typing import Literal
 
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Resample
 from nasneck.necks.fpn import top_down
-from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_choice, finish
+from nasneck.necks.pyramid import Extra, LevelRange, backbone_features, check_choice, check_flags, finish
 
 
 def panet(
@@ -37,10 +37,11 @@ def panet(
         feed: What the next level reads: ``out``, the finished output of the level below, as the paper says;
             ``sum``, the sum before its 3x3 convolution, as mmdet's PAFPN does.
         norm: Normalise after every convolution, which then have no bias. Compiled with ``norm="group"`` and with
-            ``relu`` this is the authors' variant with group norm.
+            ``relu`` this is the authors' variant with group norm, up to their biases before norms.
         relu: ReLU after the convolutions of the bottom-up path.
     """
     check_choice("panet", "feed", feed, ("out", "sum"))
+    check_flags("panet", extra_relu=extra_relu, norm=norm, relu=relu)
     features, covered = backbone_features("panet", inputs, levels)
     nodes = [*features, *top_down(covered, norm=norm, out="fpn")]
     after: list[Op] = [*([Norm()] if norm else []), *([Act("relu")] if relu else [])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from nasneck.errors import GraphError
@@ -39,12 +40,22 @@ class Dialect:
     @property
     def project(self) -> Project:
         """What brings a feature to the neck's width, where it has not got it."""
-        return Project(bias=self.bias, norm=NORM, when="if_different", init="glorot")
+        return _project(self.bias)
 
     @property
     def pool(self) -> Pool:
         """One octave down."""
-        return Pool("max", kernel=3, stride=2, padding="same" if self.padding == "same" else 1)
+        return _pool(self.padding)
+
+
+@lru_cache  # spaces ask for them on every edge of every candidate
+def _project(bias: bool) -> Project:
+    return Project(bias=bias, norm=NORM, when="if_different", init="glorot")
+
+
+@lru_cache
+def _pool(padding: Padding) -> Pool:
+    return Pool("max", kernel=3, stride=2, padding="same" if padding == "same" else 1)
 
 
 EFFDET = Dialect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -89,6 +90,34 @@ def check_positive(neck: str, option: str, value: int) -> None:
     """Raise :class:`GraphError` unless ``value`` is a whole number of at least 1."""
     if type(value) is not int or value < 1:
         raise GraphError(f"{neck}: {option}={value!r} is not a whole number of at least 1")
+
+
+def check_flags(neck: str, **flags: object) -> None:
+    """Raise :class:`GraphError` unless every option is true or false."""
+    for option, value in flags.items():
+        if type(value) is not bool:
+            raise GraphError(f"{neck}: {option}={value!r} is not true or false")
+
+
+def check_share(neck: str, option: str, value: object) -> None:
+    """Raise :class:`GraphError` unless ``value`` is a positive number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise GraphError(f"{neck}: {option}={value!r} is not a positive number")
+
+
+def sizes_by_subsampling(last: int, levels: Iterable[int]) -> tuple[list[Node], dict[int, str]]:
+    """Maps that only tell the sizes of ``levels``, each above the one before, from the feature of level ``last`` up.
+
+    Every second cell, rounded up, at no cost: for necks that reach a level before they have a map on it.
+    """
+    nodes: list[Node] = []
+    names: dict[int, str] = {}
+    source = f"c{last}"
+    for level in levels:
+        names[level] = f"size{level}"
+        nodes.append(Node(names[level], level, "sum", [Edge(source, [Pool("max", kernel=1, stride=2, padding=0)])]))
+        source = names[level]
+    return nodes, names
 
 
 def extra_levels(

@@ -12,7 +12,15 @@ from fractions import Fraction
 
 from nasneck.errors import GraphError
 from nasneck.graph import Act, Conv, Edge, NeckGraph, Node, Norm, Op, Pool, Project, Resample
-from nasneck.necks.pyramid import LevelRange, backbone_features, check_positive
+from nasneck.necks.paths import Padding
+from nasneck.necks.pyramid import (
+    LevelRange,
+    backbone_features,
+    check_choice,
+    check_positive,
+    check_share,
+    sizes_by_subsampling,
+)
 
 _NORM = Norm(eps=1e-3, momentum=0.01)
 _RELU = Act("relu")
@@ -59,7 +67,7 @@ def spinenet(
     *,
     block_repeats: int = 1,
     alpha: float = 0.5,
-    padding: str = "symmetric",
+    padding: Padding = "symmetric",
 ) -> NeckGraph:
     """The scale-permuted part of SpineNet-49, with its stem's two bottleneck blocks.
 
@@ -76,16 +84,15 @@ def spinenet(
         GraphError: levels outside of these.
     """
     check_positive("spinenet", "block_repeats", block_repeats)
-    if padding not in ("symmetric", "same"):
-        raise GraphError(f"spinenet: padding={padding!r} is not 'symmetric' or 'same'")
+    check_choice("spinenet", "padding", padding, ("symmetric", "same"))
+    check_share("spinenet", "alpha", alpha)
     if not (inputs[0] <= _STEM <= inputs[1] and 3 <= levels[0] <= levels[1] <= 7):
         raise GraphError(
             f"spinenet: it reads C2 and gives levels within P3..P7; inputs={inputs!r}, levels={levels!r} do not fit"
         )
     nodes, _ = backbone_features("spinenet", inputs, (_STEM, levels[1]))
-    for level in range(_STEM + 1, _highest_reached_from_above() + 1):
-        # Upsampling may come before any block of its level; every second cell tells the size at no cost.
-        nodes.append(Node(f"size{level}", level, "sum", [Edge(_size(level - 1), [Pool("max", 1, 2, padding=0)])]))
+    # Upsampling may come before any block of its level.
+    nodes += sizes_by_subsampling(_STEM, range(_STEM + 1, _highest_reached_from_above() + 1))[0]
     build = _Builder(nodes, block_repeats, Fraction(alpha).limit_denominator(1000), tf=padding == "same")
     blocks = [build.stem("stem0", "c2", project=True), build.stem("stem1", "stem0", project=False)]
     read = [0, 0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 
-from nasneck.graph import Conv
+from nasneck.errors import CheckpointError
+from nasneck.graph import Attention, Conv
+from nasneck.necks.nas_fpn import MMDET_ATTENTION
 from nasneck.peers.names import Names, Pair, Pairs
 
 
@@ -20,6 +22,9 @@ def fpn(names: Names) -> Pairs:
 
 def panet(names: Names) -> Pairs:
     """PAFPN."""
+    for below, level in pairwise(names.covered[1:]):
+        if names.graph[f"bu{level}"].inputs[1].source == f"p{below}":
+            raise CheckpointError("panet: mmdet's PAFPN feeds the next level from the sum; build it with feed='sum'")
     for i, level in enumerate(names.covered):
         yield from names.unit(f"td{level}.from_c{level}", f"lateral_convs.{i}")
         yield from names.unit(f"fpn{level}", f"fpn_convs.{i}")
@@ -31,6 +36,8 @@ def panet(names: Names) -> Pairs:
 
 def nas_fpn(names: Names) -> Pairs:
     """NASFPN, whose cells are called by their operation, the levels that they join and their own."""
+    if any(isinstance(node.op, Attention) and node.op != MMDET_ATTENTION for node in names.built()):
+        raise CheckpointError("nas_fpn: mmdet's attention is another one; build it with dialect='mmdet'")
     for i, level in enumerate(names.covered):
         yield from names.unit(f"p{level}.from_c{level}", f"lateral_convs.{i}")
     for i, level in enumerate(names.extra):

@@ -31,7 +31,7 @@ def mlfpn(names: Names) -> Pairs:
             yield from names.unit(f"t{number}_p{level}", f"{unet}.smooth.{place}")
     for place, level in enumerate(every):
         uses = range(len(every)) if shared else [place]
-        gated = f"sfam{level}" if level == low else f"p{level}"
+        gated = f"joined{level}" if level == low else f"p{level}"
         if level == low or not shared:
             yield f"{gated}.se.reduce", tuple(f"sfam_module.fc1.{i}" for i in uses)
             yield f"{gated}.se.expand", tuple(f"sfam_module.fc2.{i}" for i in uses)

@@ -38,8 +38,12 @@ def load_peer_state(neck: Neck, state: Mapping[str, Tensor], source: Source, *, 
         prefix: What precedes the neck's names in ``state``, such as ``backbone.fpn.``. Found if None.
 
     Raises:
-        CheckpointError: a neck that ``source`` does not have, or weights of another neck or dialect; it names the
-            node, its level, and what it would need. The neck is then as it was.
+        CheckpointError: a neck or a form of it that ``source`` does not have, weights that are of another neck or
+            dialect, or several such necks in ``state``; it names the node, its level, and what it would need. The
+            neck is then as it was.
+
+    Options without weights that ``source`` has both ways cannot be checked: ReLUs between mmdet's extra levels, the
+    padding of effdet's pools, constants of norms.
 
     Example:
         >>> from torchvision.ops import FeaturePyramidNetwork
@@ -138,7 +142,11 @@ def _find_prefix(given: Iterable[str], wanted: Sequence[str], neck: Neck, source
         raise CheckpointError(
             f"the checkpoint has none of {source}'s weights of {neck.graph.name!r}, such as {wanted[0]}"
         )
-    return times.most_common(1)[0][0]
+    (best, most), *others = times.most_common()
+    equal = [best, *(prefix for prefix, count in others if count == most)]
+    if len(equal) > 1:
+        raise CheckpointError(f"the checkpoint has several such necks; say prefix= {' or '.join(map(repr, equal))}")
+    return best
 
 
 def _where(neck: Neck, key: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from nasneck.errors import CheckpointError
+from nasneck.graph import Conv
 from nasneck.peers.names import Names, Pairs
 
 
@@ -13,6 +15,9 @@ def fpn(names: Names) -> Pairs:
     for i, level in enumerate(names.covered):
         yield from names.unit(f"td{level}.from_c{level}", f"inner_blocks.{i}", conv="0", norm="1")
         yield from names.unit(f"p{level}", f"layer_blocks.{i}", conv="0", norm="1")
+    for level in names.extra[1:]:
+        if isinstance((names.graph[f"p{level}"].inputs[0].ops or (None,))[0], Conv):
+            raise CheckpointError(f"fpn: torchvision has a ReLU before P{level}; build it with extra_relu=True")
     for level, name in zip(names.extra, ("p6", "p7"), strict=False):
         yield from names.unit(f"p{level}.from_*", f"extra_blocks.{name}", conv="")
 

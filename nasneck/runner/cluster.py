@@ -21,6 +21,7 @@ ANSWER_S = 15.0  # how long a cluster may take to answer
 PATIENCE_S = 60.0  # without a worker, before the user is told; on a busy machine one takes a while to start
 _POLL_S = 0.5
 _ATTEMPTS = 3
+_CANCELLED = 5
 # A client without a token gets no other answer than one that is nobody's.
 _TOKEN = "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
 
@@ -235,17 +236,24 @@ class Remote:
         """
         from ray.exceptions import RayActorError
 
-        for attempt in range(_ATTEMPTS):
+        died = cancelled = 0
+        while True:
             try:
                 return self._call(method, progress)
             except RayActorError as error:
-                if attempt + 1 == _ATTEMPTS:
+                # On a busy machine Ray now and then takes an actor that is on its way for one that nobody wants.
+                if "never ran" in str(error) and cancelled < _CANCELLED:
+                    cancelled += 1
+                    time.sleep(cancelled)
+                    self._start()
+                    continue
+                died += 1
+                if died == _ATTEMPTS:
                     raise ClusterError(f"{_ATTEMPTS} workers died as they prepared; the last: {cause(error)}") from None
                 self._on_warning(f"a worker died as it prepared; another is tried ({cause(error)[:200]})")
                 self._start()
             except Exception as error:
                 raise ClusterError(cause(error)) from None
-        raise AssertionError("not reached")
 
     def _call(self, method: str, progress: Callable[[str, int, int], None] | None) -> Any:
         import ray

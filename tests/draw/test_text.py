@@ -78,8 +78,8 @@ def test_everything() -> None:
     [
         (necks.carafe_fpn(), "  P6  td6  = lat6 + carafe_up2(lat7)"),
         (necks.libra(), "  P5  n2_balanced = mean(max_down4(p3), max_down2(p4), p5, up2(p6), up4(p7)) -> nonlocal"),
-        (necks.mlfpn(tums=1, sfam=True), "  P3  sfam3  = t0_p3 -> se"),
-        (necks.mlfpn(tums=1), "  P8  t0_e8  = relu(norm(conv3x3_valid(t0_e7)))"),
+        (necks.mlfpn(tums=1, sfam=True), "  P3  joined3 = t0_p3 -> se"),
+        (necks.mlfpn(tums=1), "  P8  t0_e8   = relu(norm(conv3x3_valid(t0_e7)))"),
         (necks.nas_fcos(), "  P5  f5   = concat(relu(norm(conv3x3(f3))), a5) -> norm, relu, grpconv1x1"),
         (necks.yolox_pafpn(), "  P4  td4_main   = td4_in -> conv1x1[c4*0.5], norm, silu"),
         (necks.asff(), "project: conv1x1 + norm + leaky_relu, only where the width changes"),

@@ -7,6 +7,7 @@ training and in evaluation mode.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,27 @@ def plain(cls: Callable[..., nn.Module], **options: Any) -> Callable[[list[int],
     return lambda widths, channels: cls(widths, channels, **options)
 
 
+def mlfpn_of(widths: list[int], channels: int, *, sfam: bool = True) -> nn.Module:
+    return m2det.MLFPN(widths, channels, num_levels=2, num_scales=4, sfam=sfam, base_channels=(16, 32))
+
+
+def unshared(module: nn.Module) -> nn.Module:
+    """``module`` with weights of its own wherever a list holds one module several times."""
+    for part in list(module.modules()):
+        if isinstance(part, nn.ModuleList) and len(set(map(id, part))) < len(part):
+            for i, shared in enumerate(part):
+                part[i] = copy.deepcopy(shared)
+    return module
+
+
+def strided(module: nn.Module) -> nn.Module:
+    """``module`` with a stride of 2 in place of convolutions without padding."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.padding == (0, 0):
+            conv.stride, conv.padding = (2, 2), (1, 1)
+    return module
+
+
 R25, R35 = (2, 5), (3, 5)
 ODD = (132, 101)  # for those whose peers take any size
 SAME = dict.fromkeys(range(2, 8), 16)
@@ -107,6 +129,19 @@ CASES = {
         for refine in ("none", "conv", "non_local")
     },
     "hrfpn": Case(necks.hrfpn(R25, (2, 6)), plain(hrfpn.HRFPN, num_outs=5)),
+    "hrfpn max": Case(
+        necks.hrfpn(R25, (2, 6), pool="max", rounding="floor"), plain(hrfpn.HRFPN, num_outs=5, pooling="max")
+    ),
+    "bfp elsewhere": Case(
+        necks.bfp((3, 6), refine="conv", at=4), plain(bfp.BFP, refine_type="conv", refine_level=1), widths=SAME
+    ),
+    "panet norm": Case(
+        necks.panet(R35, R35, feed="sum", norm=True), plain(pafpn.PAFPN, num_outs=3, norm=True), size=ODD
+    ),
+    "carafe of other windows": Case(
+        necks.carafe_fpn(R25, R25, kernel=3, encoder=1, compressed=4),
+        plain(fpn_carafe.FPN_CARAFE, num_outs=4, up_kernel=3, encoder_kernel=1, compressed_channels=4),
+    ),
     "fpg": Case(necks.fpg(stacks=6), plain(fpg.FPG, stack_times=6, add_extra_convs=True)),
     "fpg pool": Case(necks.fpg(stacks=5, extra_convs=False), plain(fpg.FPG, stack_times=5)),
     "yolox": Case(necks.yolox_pafpn(blocks=2), plain(yolox_pafpn.YOLOXPAFPN, num_csp_blocks=2)),
@@ -145,6 +180,21 @@ CASES = {
     "mlfpn sfam": Case(
         necks.mlfpn((3, 4), (3, 6), tums=2, sfam=True, smooth=False),
         plain(m2det.MLFPN, num_levels=2, num_scales=4, sfam=True, smooth=False, base_channels=(16, 32)),
+        "original",
+    ),
+    "mlfpn not shared": Case(
+        necks.mlfpn((3, 4), (3, 6), tums=2, sfam=True, shared=False),
+        lambda *given: unshared(mlfpn_of(*given)),
+        "original",
+    ),
+    "mlfpn for small images": Case(
+        necks.mlfpn((3, 4), (3, 6), tums=2, valid=False),
+        lambda *given: strided(mlfpn_of(*given, sfam=False)),
+        "original",
+    ),
+    "augfpn ratios": Case(
+        necks.augfpn(R25, (2, 6), extra="pool", ratios=(0.25, 0.5)),
+        plain(augfpn.HighFPN, num_outs=5, pool_ratios=(0.25, 0.5)),
         "original",
     ),
     "augfpn": Case(necks.augfpn(R25, (2, 6), extra="pool"), plain(augfpn.HighFPN, num_outs=5), "original"),

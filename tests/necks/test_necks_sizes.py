@@ -67,3 +67,12 @@ def test_spinenet_and_mnasfpn_as_in_tensorflow():
         assert count_parameters(compile_neck(necks.spinenet(), [64], 256)) == 21_821_952
         assert count_parameters(compile_neck(necks.spinenet(block_repeats=2), [64], 256)) == 36_253_440
         assert count_parameters(compile_neck(necks.mnasfpn(), [32, 96, 320], 48)) == 567_648
+
+
+def test_shares_of_a_width_are_rounded_as_others_do():
+    """int(channels * share), also where a decimal is no exact float."""
+    with torch.device("meta"):
+        csp = compile_neck(necks.cspnext_pafpn(blocks=1, expand=1 / 3), (96, 96, 96), 16)
+        deep = compile_neck(necks.gfpn(depth=1, width=0.57), R50_3, 300)
+    assert csp.body.get_submodule("td4_main.conv").out_channels == 32
+    assert deep.body.get_submodule("l0_p3.conv").out_channels == int(300 * 0.57) == 170

@@ -274,6 +274,16 @@ def test_any_levels(name, inputs, levels):
     assert graph.name == ("bifpn" if name == "efficientdet" else name)
 
 
+def test_necks_in_a_chain():
+    twice = necks.chain(necks.chain(necks.fpn(), necks.bfp()), necks.bfp(), necks.bifpn((3, 7)))
+    assert twice.name == "fpn_bfp_bfp_bifpn" and "n2_balanced" in twice and "n3_balanced" in twice
+    assert [edge.source for edge in twice["n3_balanced"].inputs] == [f"n2_p{level}" for level in range(3, 8)]
+    assert dict(twice.outputs) == {level: f"n4_r2_p{level}" for level in range(3, 8)}
+    assert necks.chain(necks.libra(), necks.bfp(), name="mine").name == "mine"
+    laterals = necks.chain(necks.augfpn(), necks.augfpn((3, 7))).aux
+    assert laterals == ("lat3", "lat4", "lat5", *(f"n2_lat{level}" for level in range(3, 8)))
+
+
 @pytest.mark.parametrize("name", ["fpn", "panet", "bifpn"])
 @pytest.mark.parametrize("levels", [(3, 4), (3, 5), (4, 5), (4, 9)])
 def test_fewer_and_more_levels(name, levels):
@@ -348,6 +358,18 @@ def test_levels_that_make_no_neck(name, options, message):
         (lambda: necks.libra(refine="mlp"), "bfp: refine='mlp' is not one of 'non_local', 'conv', 'none'"),
         (lambda: necks.bfp((3, 7), at=8), "bfp: at=8 is not one of 3, 4, 5, 6, 7"),
         (lambda: necks.fpg(stacks=0), "fpg: stacks=0"),
+        (lambda: necks.fpg(stacks=4), r"fpg: the finest level P3 would never join .* P3..P7 need at least 5"),
+        (lambda: necks.fpn(norm="group"), "fpn: norm='group' is not true or false"),
+        (lambda: necks.panet(relu=1), "panet: relu=1 is not true or false"),
+        (lambda: necks.mlfpn(sfam="yes"), "mlfpn: sfam='yes' is not true or false"),
+        (lambda: necks.augfpn(ratios=0.1), "augfpn: ratios=0.1 are not numbers"),
+        (lambda: necks.augfpn(ratios=("a",)), "augfpn: ratios="),
+        (lambda: necks.asff(squeeze=0), "asff: squeeze=0 is not a whole number of at least 1"),
+        (lambda: necks.cspnext_pafpn(expand=0), "cspnext_pafpn: expand=0 is not a positive number"),
+        (lambda: necks.cspnext_pafpn(eps=0), "norm: eps 0"),
+        (lambda: necks.gfpn(width=-1), "gfpn: width=-1 is not a positive number"),
+        (lambda: necks.spinenet(alpha=0), "spinenet: alpha=0 is not a positive number"),
+        (lambda: necks.nas_fpn(dialect="mmdet", extra_from="c5"), "nas_fpn: mmdet makes its extra levels from P5"),
         (lambda: necks.gfpn(skip="all"), "gfpn: skip='all' is not one of 'log2n', 'dense'"),
         (
             lambda: necks.chain(necks.fpn(levels=(3, 5)), necks.bfp()),
