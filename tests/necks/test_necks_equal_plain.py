@@ -36,6 +36,7 @@ from plain import (
     ssh,
     yolox_pafpn,
 )
+from plain.layers import ConvModule
 from torch import Tensor, nn
 
 from nasneck import necks
@@ -91,6 +92,20 @@ def strided(module: nn.Module) -> nn.Module:
         if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.padding == (0, 0):
             conv.stride, conv.padding = (2, 2), (1, 1)
     return module
+
+
+class RetinaNetOpa(opa_fpn.OPA_FPN):
+    """OPA-FPN of three features: the fourth lateral and the fifth output are convolutions with a stride."""
+
+    def __init__(self, widths: list[int], channels: int) -> None:
+        super().__init__([*widths, channels], channels, num_outs=4)
+        self.lateral_convs[3] = nn.Identity()
+        self.fpn_convs = nn.ModuleList([ConvModule(channels, channels, 3, stride=2) for _ in range(2)])
+
+    def forward(self, features):
+        coarser = self.fpn_convs[0](self.lateral_convs[2](features[2]))
+        outs = super().forward([*features, coarser])
+        return (*outs, self.fpn_convs[1](outs[-1]))
 
 
 R25, R35 = (2, 5), (3, 5)
@@ -226,6 +241,7 @@ CASES = {
         "original",
     ),
     "opanas": Case(necks.opanas(R25, (2, 6)), plain(opa_fpn.OPA_FPN, num_outs=5), "original"),
+    "opanas retinanet": Case(necks.opanas(), RetinaNetOpa, "original"),
     # no feature as wide as the neck: theirs would then add it to the first cell's output
     "mnasfpn": Case(necks.mnasfpn(repeats=2), plain(mnasfpn.MnasFPN, repeats=2), None, widths={4: 18}),
     "spinenet": Case(
