@@ -128,6 +128,12 @@ MISTAKES = {
         "torchvision",
         "fpn: torchvision has a ReLU before P7; build it with extra_relu=True",
     ),
+    "torchvision's P6 of a lateral": (
+        necks.fpn(extra="lateral"),
+        {},
+        "torchvision",
+        "fpn: torchvision makes P6 of P5 or C5; build it with extra='output' or 'input'",
+    ),
     "two such necks": (
         PLAIN,
         {f"{who}.{key}": v for who in ("teacher.fpn", "student.fpn") for key, v in of(PLAIN, "effdet").items()},

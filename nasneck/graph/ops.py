@@ -32,8 +32,10 @@ class Norm:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not (self.eps > 0 and 0 <= self.momentum <= 1):
-            raise GraphError(f"norm: eps {self.eps} is not positive, or momentum {self.momentum} not in 0..1")
+        if not self.eps > 0:
+            raise GraphError(f"norm: eps {self.eps} is not positive")
+        if not 0 <= self.momentum <= 1:
+            raise GraphError(f"norm: momentum {self.momentum} is not in 0..1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,11 @@ def load_peer_state(neck: Neck, state: Mapping[str, Tensor], source: Source, *, 
             dialect, or several such necks in ``state``; it names the node, its level, and what it would need. The
             neck is then as it was.
 
-    Options without weights that ``source`` has both ways cannot be checked: ReLUs between mmdet's extra levels, the
-    padding of effdet's pools, constants of norms.
+    What leaves no trace in names and shapes cannot be checked, so build the neck as the other one was built. For
+    effdet: the activation (ours is SiLU; the lite, mobile and some PAN models have others) and the resampling (ours
+    is max pooling and nearest; some models are bilinear), which no option here changes, the padding, and fast
+    normalised against softmax fusion. For mmdet: where extra levels of equal width come from, and ReLUs between them.
+    For all: constants of norms.
 
     Example:
         >>> from torchvision.ops import FeaturePyramidNetwork
