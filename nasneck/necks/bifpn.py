@@ -20,7 +20,7 @@ from typing import Literal
 from nasneck.errors import GraphError
 from nasneck.graph import Conv, NeckGraph
 from nasneck.graph.fusion import FUSIONS
-from nasneck.necks.paths import Dialect, Padding, PathNode, Source, build_paths
+from nasneck.necks.paths import ACTIVATIONS, Activation, Dialect, Padding, PathNode, Source, build_paths
 from nasneck.necks.pyramid import LevelRange, check_choice, check_range
 
 Weighting = Literal["fast_normalized", "softmax", "sum"]
@@ -36,6 +36,7 @@ def bifpn(
     separable: bool = True,
     bias: bool = False,
     padding: Padding = "symmetric",
+    act: Activation = "silu",
 ) -> NeckGraph:
     """BiFPN as in EfficientDet.
 
@@ -51,11 +52,13 @@ def bifpn(
         bias: Biases on the convolutions before norms, as TensorFlow's weights have them.
         padding: Of the 3x3 max pools of stride 2: ``symmetric`` (effdet's own weights) or TensorFlow's
             ``same``.
+        act: Activation after the fusion: ``silu``, or what effdet's models for phones and with other backbones
+            have (``relu``, ``relu6``, ``leaky_relu``, ``hard_swish``).
 
     Raises:
         GraphError: options that are unknown, or levels that do not fit.
     """
-    check_weighted("bifpn", levels, fusion, padding)
+    check_weighted("bifpn", levels, fusion, padding, act)
     low, high = levels
     joined: list[tuple[Source, list[Source]]] = []
     for level in range(high - 1, low - 1, -1):
@@ -66,7 +69,7 @@ def bifpn(
         joined.append((("out", level), [("input", level), *between, ("out", level - 1)]))
     op, conv = FUSIONS[fusion](), weighted_conv(separable=separable, bias=bias)
     nodes = [PathNode(role, level, tuple(sources), op, conv) for (role, level), sources in joined]
-    dialect = Dialect(bias=bias, padding=padding)
+    dialect = Dialect(bias=bias, padding=padding, activation=act)
     return build_paths(nodes, inputs=inputs, levels=levels, repeats=repeats, dialect=dialect, name="bifpn")
 
 
@@ -75,10 +78,11 @@ def weighted_conv(*, separable: bool, bias: bool) -> Conv:
     return Conv(3, separable=separable, bias=bias, init="glorot")
 
 
-def check_weighted(neck: str, levels: LevelRange, fusion: str, padding: str) -> None:
+def check_weighted(neck: str, levels: LevelRange, fusion: str, padding: str, act: str) -> None:
     """Raise :class:`GraphError` for options that a neck of the family cannot take."""
     check_choice(neck, "fusion", fusion, WEIGHTINGS)
     check_choice(neck, "padding", padding, ("symmetric", "same"))
+    check_choice(neck, "act", act, ACTIVATIONS)
     check_range(neck, "levels", levels)
     if levels[0] == levels[1]:
         raise GraphError(f"{neck}: its paths need at least two levels, not P{levels[0]} alone")

@@ -21,6 +21,8 @@ from nasneck.necks.pyramid import LevelRange, backbone_features, check_positive
 
 Source = tuple[str, int]
 Padding = Literal["symmetric", "same"]
+Activation = Literal["silu", "relu", "relu6", "leaky_relu", "hard_swish"]
+ACTIVATIONS: tuple[Activation, ...] = ("silu", "relu", "relu6", "leaky_relu", "hard_swish")
 
 NORM = Norm(eps=1e-3, momentum=0.01)
 
@@ -32,10 +34,17 @@ class Dialect:
     Args:
         bias: Biases on the convolutions before norms, as TensorFlow's weights have them.
         padding: Of the 3x3 max pools of stride 2: ``symmetric``, or TensorFlow's ``same``.
+        activation: After the fusion; SiLU but in models for phones.
     """
 
     bias: bool = False
     padding: Padding = "symmetric"
+    activation: Activation = "silu"
+
+    @property
+    def act(self) -> Act:
+        """What follows a fusion."""
+        return _act(self.activation)
 
     @property
     def project(self) -> Project:
@@ -51,6 +60,11 @@ class Dialect:
 @lru_cache  # spaces ask for them on every edge of every candidate
 def _project(bias: bool) -> Project:
     return Project(bias=bias, norm=NORM, when="if_different", init="glorot")
+
+
+@lru_cache
+def _act(kind: Activation) -> Act:
+    return Act(kind, 0.01) if kind == "leaky_relu" else Act(kind)  # torch's slope, as effdet has it
 
 
 @lru_cache
@@ -172,7 +186,7 @@ def path_nodes(
     if not node.sources:
         raise GraphError(f"node {name!r} reads nothing; at least one source is wanted")
     edges = [_edge(names[source], source[1], node.level, size_of, dialect) for source in node.sources]
-    layers = (Act("silu"), node.conv, NORM)
+    layers = (dialect.act, node.conv, NORM)
     if len(edges) == 1 and not node.fuse_one:
         return [Node(name, node.level, Sum(), edges, layers, width)]
     if len(edges) <= 2 or not isinstance(node.op, BINARY):

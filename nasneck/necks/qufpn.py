@@ -13,7 +13,7 @@ from __future__ import annotations
 from nasneck.graph import FastNormalized, NeckGraph
 from nasneck.graph.fusion import FUSIONS
 from nasneck.necks.bifpn import Weighting, check_weighted, weighted_conv
-from nasneck.necks.paths import Dialect, Padding, PathNode, Source, build_paths
+from nasneck.necks.paths import Activation, Dialect, Padding, PathNode, Source, build_paths
 from nasneck.necks.pyramid import LevelRange
 
 
@@ -26,19 +26,20 @@ def qufpn(
     separable: bool = True,
     bias: bool = False,
     padding: Padding = "symmetric",
+    act: Activation = "silu",
 ) -> NeckGraph:
     """QuFPN; the two ends are always joined by fast normalised fusion.
 
     Args: as for :func:`nasneck.necks.bifpn`.
     """
-    check_weighted("qufpn", levels, fusion, padding)
+    check_weighted("qufpn", levels, fusion, padding, act)
     joined = _paths(*levels)
     conv = weighted_conv(separable=separable, bias=bias)
     nodes = [
         PathNode(role, level, tuple(sources), FastNormalized() if role == "out" else FUSIONS[fusion](), conv)
         for (role, level), sources in joined
     ]
-    dialect = Dialect(bias=bias, padding=padding)
+    dialect = Dialect(bias=bias, padding=padding, activation=act)
     return build_paths(nodes, inputs=inputs, levels=levels, repeats=repeats, dialect=dialect, name="qufpn")
 
 

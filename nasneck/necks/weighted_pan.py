@@ -11,7 +11,7 @@ from __future__ import annotations
 from nasneck.graph import NeckGraph
 from nasneck.graph.fusion import FUSIONS
 from nasneck.necks.bifpn import Weighting, check_weighted, weighted_conv
-from nasneck.necks.paths import Dialect, Padding, PathNode, Source, build_paths
+from nasneck.necks.paths import Activation, Dialect, Padding, PathNode, Source, build_paths
 from nasneck.necks.pyramid import LevelRange
 
 
@@ -24,12 +24,13 @@ def weighted_pan(
     separable: bool = True,
     bias: bool = False,
     padding: Padding = "symmetric",
+    act: Activation = "silu",
 ) -> NeckGraph:
     """PAN with fast attention (effdet ``pan_fa``, ``pan_sum``).
 
     Args: as for :func:`nasneck.necks.bifpn`.
     """
-    check_weighted("weighted_pan", levels, fusion, padding)
+    check_weighted("weighted_pan", levels, fusion, padding, act)
     low, high = levels
     joined: list[tuple[Source, list[Source]]] = []
     for level in range(high, low - 1, -1):
@@ -40,5 +41,5 @@ def weighted_pan(
         joined.append((("out", level), [("down", level), *finer]))
     op, conv = FUSIONS[fusion](), weighted_conv(separable=separable, bias=bias)
     nodes = [PathNode(role, level, tuple(sources), op, conv, fuse_one=True) for (role, level), sources in joined]
-    dialect = Dialect(bias=bias, padding=padding)
+    dialect = Dialect(bias=bias, padding=padding, activation=act)
     return build_paths(nodes, inputs=inputs, levels=levels, repeats=repeats, dialect=dialect, name="weighted_pan")

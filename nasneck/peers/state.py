@@ -43,9 +43,9 @@ def load_peer_state(neck: Neck, state: Mapping[str, Tensor], source: Source, *, 
             neck is then as it was.
 
     What leaves no trace in names and shapes cannot be checked, so build the neck as the other one was built. For
-    effdet: the activation (ours is SiLU; the lite, mobile and some PAN models have others) and the resampling (ours
-    is max pooling and nearest; some models are bilinear), which no option here changes, the padding, and fast
-    normalised against softmax fusion. For mmdet: where extra levels of equal width come from, and ReLUs between them.
+    effdet: the activation (``act``; not SiLU in its lite, mobile and some PAN models), the padding, fast normalised
+    against softmax fusion, and the resampling, which here is max pooling and nearest always (some of its models are
+    bilinear). For mmdet: where extra levels of equal width come from, and ReLUs between them.
     For all: constants of norms.
 
     Example:

@@ -36,6 +36,10 @@ FORMS = {
     "qufpn_fa, tf": necks.qufpn(repeats=2, **SAME),
     "bifpn_fa, full": necks.bifpn(repeats=2, separable=False),
     "bifpn_fa, tf, full": necks.bifpn(repeats=2, separable=False, **SAME),
+    "bifpn_sum, relu6": necks.bifpn(repeats=2, fusion="sum", act="relu6"),
+    "bifpn_fa, relu": necks.bifpn(repeats=2, act="relu"),
+    "pan_fa, leaky_relu": necks.weighted_pan(repeats=2, act="leaky_relu"),
+    "qufpn_fa, hard_swish": necks.qufpn(repeats=2, act="hard_swish"),
     "bifpn_fa, P3-P8": necks.bifpn(levels=(3, 8), repeats=2),
 }
 # effdet is built for one image size; the second is awkward
@@ -50,6 +54,8 @@ def theirs_of(form: str, size: tuple[int, int], widths=WIDTHS, channels=CHANNELS
     config.fpn_cell_repeats = 2
     config.fpn_channels = channels
     config.separable_conv = "full" not in options
+    acts = {"relu", "relu6", "leaky_relu", "hard_swish"} & set(options)
+    config.act_type = acts.pop() if acts else "swish"
     if "P3-P8" in options:
         config.max_level, config.num_levels = 8, 6
     return BiFpn(config, [{"num_chs": c, "reduction": 2**level} for level, c in enumerate(widths, 3)])
