@@ -93,7 +93,9 @@ def run_comparison(
     # Reward by loss has no AP to show; everything else stays as it was in the search.
     proxy = replace(settings.proxy, reward="ap")
     store = (studies[0] if studies else out) / "store"
-    task = ProxyTask(proxy, settings.neck, data, store=store, device=settings.device)
+    # Costs as the user will pay them, and no limits: the table is there to show them.
+    objective = replace(settings.objective, max_latency_ms=None, max_params=None, max_macs=None)
+    task = ProxyTask(proxy, settings.neck, data, store=store, device=settings.device, objective=objective)
     task.prepare(on_prepare)
     rows = compare(
         task,

@@ -7,6 +7,9 @@
     [proxy]     preset, and what differs      nasneck.proxy.ProxyConfig
     [strategy]  name, and its options         nasneck.strategy.make_strategy
     [search]    trials, warm starts
+    [objective] several objectives, limits    nasneck.objective.ObjectiveConfig
+    [halving]   rungs at which hopeless candidates are stopped
+    [confirm]   the last stage: the best, trained longer with several seeds
     [resources] workers, cluster, CPUs and GPUs per trial
     [compare]   seeds, steps
 
@@ -24,6 +27,7 @@ from typing import Any
 
 from nasneck.data import DataConfig
 from nasneck.errors import ConfigError
+from nasneck.objective import ObjectiveConfig
 from nasneck.proxy import NeckConfig, ProxyConfig, proxy_config
 from nasneck.resources import find_resource, resource_names
 from nasneck.settings import build, did_you_mean
@@ -94,6 +98,48 @@ class ResourcesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HalvingConfig:
+    """Successive halving.
+
+    Args:
+        steps: Training steps at which a candidate has to be among the better ones, by its early loss, to go on; empty
+            trains all to the end. All below ``proxy.train.steps``.
+        reduction: One in this many goes on.
+    """
+
+    steps: tuple[int, ...] = ()
+    reduction: float = 3.0
+
+    def __post_init__(self) -> None:
+        if list(self.steps) != sorted(set(self.steps)) or any(step < 1 for step in self.steps):
+            raise ConfigError(f"steps {list(self.steps)} must be rising numbers of training steps, such as [30, 60]")
+        if not 1 < self.reduction < math.inf:
+            raise ConfigError(f"reduction {self.reduction:g} must be above 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmConfig:
+    """The last stage of a search: its best candidates and fixed necks, trained longer and with several seeds.
+
+    Args:
+        top: Candidates of the search.
+        necks: Fixed necks beside them.
+        seeds: Trainings of each.
+        steps: Of each training; null takes twice the proxy's.
+    """
+
+    top: int = 5
+    necks: tuple[str, ...] = ("fpn", "panet", "bifpn", "nas_fpn")
+    seeds: int = 3
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("top", self.top), ("seeds", self.seeds), ("steps", self.steps)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} {value} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class CompareConfig:
     """How necks are compared.
 
@@ -115,7 +161,7 @@ class Experiment:
     """A resolved experiment.
 
     Args:
-        data, neck, space, proxy, strategy, search, resources, compare: See the module.
+        data, neck, space, proxy, strategy, search, objective, halving, resources, confirm, compare: See the module.
         seed: Of the strategy, and of every candidate's weights and batches.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         name: Name of the file.
@@ -127,7 +173,10 @@ class Experiment:
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     strategy: Choice = field(default_factory=lambda: Choice("controller"))
     search: SearchConfig = field(default_factory=SearchConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    halving: HalvingConfig = field(default_factory=HalvingConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     seed: int = 0
     device: str = "auto"
@@ -140,7 +189,7 @@ class Experiment:
 
 # What may change when a study goes on: it decides how much is measured, not what comes out. The images
 # themselves are identified by the data digest that studies store, not by where they lie.
-FREE = ("name", "search", "compare", "resources", "data.root", "device")
+FREE = ("name", "search", "confirm", "compare", "resources", "data.root", "device", "proxy.timeout_s")
 
 
 def load_experiment(name: str | Path, changes: Sequence[str] = ()) -> Experiment:
@@ -209,7 +258,10 @@ def experiment_from_dict(table: Mapping[str, Any], *, where: str) -> Experiment:
         ("data", DataConfig),
         ("neck", NeckConfig),
         ("search", SearchConfig),
+        ("objective", ObjectiveConfig),
+        ("halving", HalvingConfig),
         ("resources", ResourcesConfig),
+        ("confirm", ConfirmConfig),
         ("compare", CompareConfig),
     ):
         if key in table:
@@ -225,7 +277,20 @@ def experiment_from_dict(table: Mapping[str, Any], *, where: str) -> Experiment:
     for key, kind in (("seed", int), ("device", str), ("name", str)):
         if key in table and type(table[key]) is not kind:
             raise ConfigError(f"{where}: {key} = {table[key]!r} is not {'a whole number' if kind is int else 'text'}")
-    return Experiment(**table)
+    experiment = Experiment(**table)
+    _check_together(experiment, where=where)
+    return experiment
+
+
+def _check_together(experiment: Experiment, *, where: str) -> None:
+    """What no single table can tell."""
+    steps, objective = experiment.proxy.train.steps, experiment.objective
+    if experiment.halving.steps and experiment.halving.steps[-1] >= steps:
+        raise ConfigError(
+            f"{where}: [halving]: steps {list(experiment.halving.steps)} must lie below the {steps} steps of a training"
+        )
+    if objective.soft is not None and experiment.proxy.reward == "loss":
+        raise ConfigError(f"{where}: [objective]: soft needs a reward above 0, the AP, and [proxy] reward is 'loss'")
 
 
 def _choice(table: Any, *, where: str) -> Choice:

@@ -73,10 +73,13 @@ def legend(rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> str:
     trained = frame[frame["state"] == "ok"]  # a training that failed may not have come to its steps
     steps = "/".join(str(int(s)) for s in sorted(set(trained["steps"] if len(trained) else frame["steps"])))
     devices = "; ".join(sorted(set(frame["device"])))
+    shown = frame["image_size"].dropna() if "image_size" in frame else ()
+    sizes = sorted({str(size) for size in shown})
+    image = f"one image of {'/'.join(sizes)} px" if sizes else "one image"
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
         f"AP in percent on the {frame['split'].iloc[0]} split, {spread}, {steps} training steps each; S, M, L by "
-        f"area on the canvas; parameters, multiply-adds and median latency (one image) of the neck alone; {devices}."
+        f"area on the canvas; parameters, multiply-adds and median latency ({image}) of the neck alone; {devices}."
     )
 
 

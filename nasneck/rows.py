@@ -26,10 +26,13 @@ _MEASURED = [
     "parameters",
     "macs",
     "latency_ms",
+    "image_size",
     "seconds",
     "peak_memory_mb",
     "seed",
     "steps",
+    "rung",
+    "batch_size",
     "split",
     "device",
     "text",
@@ -76,5 +79,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def _short(value: Any) -> Any:
+    if isinstance(value, list):  # height and width
+        return "x".join(map(str, value))
     # Six digits: more than any of these numbers can be repeated to.
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -6,6 +6,7 @@
 <out>/best.json         graph of the best candidate so far
 <out>/best.svg          its drawing
 <out>/trials.csv        one row a trial
+<out>/front.csv         with several objectives: the trials that no other one beats in all of them
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from nasneck.experiment import FREE, Choice, Experiment, experiment_from_dict
 from nasneck.files import check_folder, write_atomically
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
+from nasneck.objective import pareto_front
 from nasneck.proxy import NeckConfig
 from nasneck.rows import trial_rows, write_csv
 from nasneck.runner import Desk
@@ -31,7 +33,7 @@ from nasneck.runner.progress import Progress, Summary
 from nasneck.runner.spool import FOLDER, bring_home
 from nasneck.settings import did_you_mean
 from nasneck.space import MergingCellSpace, SearchSpace, load_space
-from nasneck.strategy import Strategy, make_strategy
+from nasneck.strategy import STRATEGIES, Strategy, make_strategy
 from nasneck.study import Study, resume
 from nasneck.trial import Trial
 from nasneck.workplace import LocalWorkplace, Workplace
@@ -42,11 +44,12 @@ Preparing = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """How a search ended and where its results lie."""
+    """How a search ended and where its results lie; ``front`` with several objectives."""
 
     summary: Summary
     graph: NeckGraph | None
     folder: Path
+    front: tuple[Trial, ...] = ()
 
 
 def search(
@@ -84,9 +87,7 @@ def search(
     space = build_space(experiment.space, experiment.neck)
     warm = [space.encode(_fixed(name, space)) for name in experiment.search.warm]
     make = _strategy_maker(experiment, space)
-    objectives = getattr(make().options, "objectives", 1)
-    if objectives != 1:
-        raise ConfigError(f"[strategy]: objectives {objectives}: a search has one so far, its reward")
+    make()  # finds out what is wrong with its options
     if not experiment.resources.distributed:
         resolve_device(experiment.device)
         if experiment.resources.gpus_per_trial is not None:
@@ -105,7 +106,8 @@ def search(
             if not resume_study:
                 _discard(out)
             raise
-        bring_home(study, out / FOLDER, lambda choices: place.cache_key(space.decode(choices)))
+        values = experiment.objective.values
+        bring_home(study, out / FOLDER, lambda choices: place.cache_key(space.decode(choices)), values)
         resumed = resume(study, make)
         if resumed.warning:
             on_warning(resumed.warning)
@@ -125,13 +127,20 @@ def search(
             on_event=keep_best,
             max_duplicates=experiment.search.max_duplicates,
             workers=place.workers,
+            values=values,
+            refuse=place.refuse,
+            same_process=not experiment.resources.distributed,
         )
         summary = place.run(desk, space, folder=out)
         best = study.best()
         if best is not None:
             _write_best(study, space, best)
-        write_csv(out / "trials.csv", trial_rows(study.trials()))
-    return SearchResult(summary, space.decode(best.choices) if best else None, out)
+        trials = study.trials()
+        write_csv(out / "trials.csv", trial_rows(trials))
+        front = pareto_front(trials) if len(experiment.objective.names) > 1 else []
+        if front:
+            write_csv(out / "front.csv", trial_rows(front))
+    return SearchResult(summary, space.decode(best.choices) if best else None, out, tuple(front))
 
 
 def build_space(choice: Choice, neck: NeckConfig) -> SearchSpace:
@@ -206,8 +215,20 @@ def _discard(out: Path) -> None:
 
 
 def _strategy_maker(experiment: Experiment, space: SearchSpace) -> Callable[[], Strategy]:
-    chosen = experiment.strategy
-    return lambda: make_strategy(chosen.name, space.decisions, seed=experiment.seed, options=chosen.options)
+    chosen, count = experiment.strategy, len(experiment.objective.names)
+    options = dict(chosen.options)
+    known = STRATEGIES.get(chosen.name)
+    if known is not None and "objectives" in known.Options.__dataclass_fields__:
+        if options.setdefault("objectives", count) != count:
+            raise ConfigError(
+                f"[strategy]: objectives {options['objectives']}, but [objective] has {count} names; leave it out"
+            )
+    elif known is not None and known.learns and count > 1:
+        raise ConfigError(
+            f"[strategy]: {chosen.name!r} learns from one objective, and [objective] names {count}; take strategy"
+            " 'optuna' with sampler 'nsgaii' or 'tpe', or one objective with soft, which weighs a cost against it"
+        )
+    return lambda: make_strategy(chosen.name, space.decisions, seed=experiment.seed, options=options)
 
 
 def _fixed(name: str, space: SearchSpace) -> NeckGraph:

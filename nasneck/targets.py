@@ -2,7 +2,7 @@
 
 fpn, bifpn:repeats=3        a fixed neck, with options
 graph.json                  a graph as JSON
-runs/q                      the best candidate of a study
+runs/q                      the winner of a study: the confirmed one, else the candidate with the best reward
 runs/q#7                    trial 7 of a study
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -78,6 +79,8 @@ def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
             if not number.isdigit():
                 raise ConfigError(f"{folder}#{number}: the number of a trial is wanted after '#'")
             trial = study.trial(int(number))
+        elif (confirmed := _confirmed(folder)) is not None:
+            trial = study.trial(confirmed)
         else:
             best = study.best()
             if best is None:
@@ -90,6 +93,21 @@ def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
     space = build_space(chosen, experiment.neck)
     label = f"{folder.name or folder.resolve().name}#{trial.number}"
     return Target(label, space.decode(trial.choices), folder, experiment.neck.norm)
+
+
+def confirmed_file(folder: Path) -> Path:
+    """Where the winner of a study is named, once it is confirmed."""
+    return folder / "confirm" / "confirm.json"
+
+
+def _confirmed(folder: Path) -> int | None:
+    path = confirmed_file(folder)
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["winner"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: does not name a winner ({error}); run nasneck confirm {folder} again") from None
 
 
 def _from_file(path: Path) -> Target:

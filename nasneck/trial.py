@@ -19,7 +19,7 @@ class State(StrEnum):
     OK = "ok"  # measured
     CACHED = "cached"  # an equal graph had been measured; the values are that measurement's
     PRUNED = "pruned"  # stopped early because it was hopeless
-    REJECTED = "rejected"  # refused before training, for example over the latency budget
+    REJECTED = "rejected"  # refused before training: over a budget
     OOM = "oom"  # out of memory
     NAN = "nan"  # the loss or the weights became not finite
     TIMEOUT = "timeout"
@@ -73,12 +73,16 @@ class Measurement:
             empty.
         loss: Mean training loss over the last steps.
         parameters: Trainable parameters of the neck.
-        macs: Multiply-adds of the neck for one image on the canvas of the proxy.
+        macs: Multiply-adds of the neck for one image.
         latency_ms: Median time of the neck for one image, in milliseconds, on ``device``.
+        image_size: Height and width in pixels that ``macs`` and ``latency_ms`` are for; None for the canvas.
         seconds: Wall time of the whole evaluation.
         peak_memory_mb: Peak memory of the process (CPU) or of the device allocator (CUDA), in MiB.
         seed: Seed of weights and batch order.
         steps: Training steps taken.
+        rung: Fidelity that ``reward`` belongs to, see :class:`Outcome`.
+        scores: What was compared at each lower rung, the lowest first: minus the early loss.
+        batch_size: Images per step, where it had to be less than the setting says; else None.
         split: The split that the AP was taken on, ``"reward"`` or ``"test"``.
         device: Where it ran, for example ``"cpu: AMD EPYC, 2 threads"``.
         text: The reason, where the state needs one.
@@ -97,23 +101,29 @@ class Measurement:
     parameters: int | None = None
     macs: int | None = None
     latency_ms: float | None = None
+    image_size: tuple[int, int] | None = None
     seconds: float | None = None
     peak_memory_mb: float | None = None
     seed: int = 0
     steps: int = 0
+    rung: int = 0
+    scores: tuple[float, ...] = ()
+    batch_size: int | None = None
     split: str = "reward"
     device: str = ""
     text: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, read back by :meth:`from_dict`."""
-        return {**asdict(self), "state": self.state.value}
+        size = None if self.image_size is None else list(self.image_size)
+        return {**asdict(self), "state": self.state.value, "scores": list(self.scores), "image_size": size}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
         """Inverse of :meth:`to_dict`; fields that this version does not know are left out."""
         known = {f.name for f in fields(cls)}
-        return cls(**{**{k: v for k, v in data.items() if k in known}, "state": State(data["state"])})
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        return cls(**{**values, "state": State(data["state"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,8 @@ class Trial:
     """One candidate of a study, from its ask to its measurement.
 
     ``measurement`` is None while the trial runs; ``state`` is None likewise. ``source`` says who chose it:
-    ``"strategy"`` or ``"warm"`` (given by the user before the search).
+    ``"strategy"`` or ``"warm"`` (given by the user before the search). ``values`` are what its strategy was told,
+    one per objective, larger is better.
     """
 
     number: int
@@ -130,4 +141,10 @@ class Trial:
     state: State | None = None
     measurement: Measurement | None = None
     source: str = "strategy"
+    values: tuple[float, ...] = ()
     started: float = field(default=0.0, compare=False)
+
+
+def latency_key(device: str, image_size: tuple[int, int]) -> str:
+    """What a latency holds for beside the graph, for example ``cuda: NVIDIA H100 @ 640x640``."""
+    return f"{device} @ {image_size[0]}x{image_size[1]}"

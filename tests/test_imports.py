@@ -20,10 +20,10 @@ ROOT = Path(nasneck.__file__).parent
 
 # A part may import from the rows above its own, and from itself. Parts of one row do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "provenance", "resources", "functional", "containers", "report"),
+    ("errors", "provenance", "resources", "functional", "containers", "report", "ranking"),
     ("settings", "decision", "device", "files", "evaluate"),
-    ("trial", "graph", "data", "backbone"),
-    ("necks", "draw", "detector", "strategy", "rows", "cells"),
+    ("trial", "graph", "data", "backbone", "slot"),
+    ("necks", "draw", "detector", "strategy", "rows", "cells", "objective"),
     ("plan",),
     ("sizes",),
     ("space", "study", "trace", "neck"),
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workplace",),
     ("search",),
     ("targets",),
-    ("comparison",),
+    ("comparison", "confirm"),
     ("cli",),
     ("__main__",),
 )
@@ -55,8 +55,10 @@ ONLY: Mapping[str, frozenset[str]] = {
         "study": "errors decision trial strategy",
         "runner": "errors decision device files trial strategy study",
         "report": "",
+        "ranking": "",
         "compile": "errors settings graph cells lower neck",
-        "proxy": "errors settings device evaluate trial graph data backbone necks detector neck compile cost",
+        "proxy": "errors settings device evaluate trial graph data backbone slot objective necks detector neck"
+        " compile cost",
     }.items()
 }
 
@@ -65,10 +67,13 @@ HOMES: Mapping[str, frozenset[str]] = {
     "timm": frozenset({"backbone.timm_models"}),
     "typer": frozenset({"cli.main", "cli.commands"}),
     "rich": frozenset({"cli.display"}),
-    "pandas": frozenset({"report"}),
+    "pandas": frozenset({"report", "study.frame"}),
     "click": frozenset(),  # typer's own affair
-    "ray": frozenset({"runner.cluster", "runner.tune", "runner.worker"}),
-    "optuna": frozenset(f"strategy.optuna_{x}" for x in ("samplers", "strategy", "tools")) | {"study.optuna_export"},
+    "ray": frozenset({"runner.asha", "runner.cluster", "runner.tune", "runner.worker"}),
+    "optuna": frozenset(f"strategy.optuna_{x}" for x in ("samplers", "strategy", "tools"))
+    | {"study.optuna_export", "study.optuna_file"},
+    "torch.utils.tensorboard": frozenset({"runner.board"}),
+    "tensorboard": frozenset(),  # torch's affair
     "matplotlib": frozenset(),
     "scipy": frozenset(),
 }
@@ -135,7 +140,7 @@ def strays(trees: Mapping[str, ast.Module]) -> list[str]:
         for name, tree in trees.items()
         for module, _ in imports(tree)
         for package, homes in HOMES.items()
-        if part(module) == package and name not in homes
+        if f"{module}.".startswith(f"{package}.") and name not in homes
     )
 
 
@@ -196,6 +201,8 @@ def test_optional_packages_stay_at_home() -> None:
     assert strays(TREES) == []
     assert strays(with_line("proxy.task", "def f():\n    import ray.tune")) == ["proxy.task imports ray"]
     assert strays(with_line("compare", "from pandas import DataFrame")) == ["compare imports pandas"]
+    line = "from torch.utils.tensorboard import SummaryWriter"
+    assert strays(with_line("search", line)) == ["search imports torch.utils.tensorboard"]
 
 
 # -- at run time -------------------------------------------------------------------------------------------
@@ -206,7 +213,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(args, capture_output=True, text=True, check=False)
 
 
-WITHOUT_TORCH = ("graph", "necks", "space", "draw", "decision", "trial", "settings", "rows", "report", "cli", "targets")
+WITHOUT_TORCH = ("graph", "necks", "space", "draw", "decision", "trial", "settings", "rows", "report", "study")
+WITHOUT_TORCH += ("cli", "cli.status", "cli.status_text", "targets")
 
 
 def test_what_does_not_need_torch() -> None:
@@ -233,6 +241,7 @@ def test_names_of_the_package() -> None:
 
 # Needed by no search: what the command line, reports, and other runners and strategies use.
 BLOCKED = ("ray", "optuna", "matplotlib", "pandas", "typer", "click", "rich", "timm", "scipy", "pydantic")
+BLOCKED += ("tensorboard",)
 
 SEARCH = """\
 import sys

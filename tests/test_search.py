@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nasneck import NeckGraph, SearchSpace, load_space
 from nasneck.errors import ConfigError, DeviceError, NasneckError, SpaceError, StudyError
 from nasneck.experiment import Choice, Experiment, experiment_from_dict
 from nasneck.proxy import NeckConfig
+from nasneck.proxy.deployed import Deployed
 from nasneck.runner.progress import Progress
 from nasneck.runner.spool import FOLDER, Spool
 from nasneck.search import build_space, search, study_experiment
@@ -35,10 +37,11 @@ class FakeTask:
         lambda graph, seed: Measurement(State.OK, reward=reward(graph, seed), seed=seed, seconds=0.0)
     )
 
-    def __init__(self, config: Any, neck: Any, data: Any, *, store: Path, device: Any) -> None:
+    def __init__(self, config: Any, neck: Any, data: Any, *, store: Path, device: Any, objective: Any) -> None:
         assert store.name == "store" and len(data.train) == 6 and device == "auto"
         self.prepared = False
         self.device, self.amp = torch.device("cpu"), self.bfloat16
+        self.deployed = Deployed(objective, neck, {3: 8, 4: 8, 5: 8}, 64)
 
     def prepare(self, progress: Callable[[str, int, int], object]) -> None:
         if self.fails is not None:
@@ -46,9 +49,13 @@ class FakeTask:
         progress("work", 1, 1)
         self.prepared = True
 
-    def evaluate(self, graph: NeckGraph, *, seed: int) -> Measurement:
+    def stages(
+        self, graph: NeckGraph, *, seed: int, rungs: Sequence[int], latencies: Mapping[str, float] | None
+    ) -> Iterator[Measurement]:
         assert self.prepared
-        return self.measures(graph, seed)
+        for rung, steps in enumerate(rungs):
+            yield Measurement(State.PRUNED, reward=-reward(graph, seed), reward_kind="loss", rung=rung, steps=steps)
+        yield replace(self.measures(graph, seed), rung=len(rungs))
 
     def context(self, *, seed: int) -> dict[str, Any]:
         assert self.prepared
@@ -207,7 +214,7 @@ def test_preparation_that_fails_keeps_a_study_that_was_there(monkeypatch: pytest
         (
             {"strategy": {"name": "optuna", "sampler": "nsgaii", "objectives": 2}},
             ConfigError,
-            "objectives 2: a search has one so far",
+            r"objectives 2, but \[objective\] has 1 names; leave it out",
         ),
         ({"device": "tpu"}, DeviceError, "'tpu'"),
     ],

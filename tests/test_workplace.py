@@ -13,6 +13,7 @@ from nasneck.data import load_data
 from nasneck.errors import ClusterError, ConfigError, DataError, NasneckError
 from nasneck.experiment import Experiment, experiment_from_dict, with_workers
 from nasneck.necks import fpn, panet
+from nasneck.runner import measure
 from nasneck.runner.cluster import Node, Share, room
 from nasneck.workplace import LocalWorkplace
 from nasneck.workplace.base import search_key
@@ -68,7 +69,7 @@ def test_a_worker_measures_what_the_process_would(recipe: Recipe, root: Path, tm
     for graph in (fpn(), panet()):
         assert search_key(prepared.context, graph) == place.cache_key(graph)
         assert search_key({**prepared.context, "device": "cpu: another"}, graph) == place.cache_key(graph)
-        here, there = task.evaluate(graph, seed=3), evaluate(graph)
+        here, there = task.evaluate(graph, seed=3), measure(evaluate, graph)
         varying = {"seconds": None, "latency_ms": None, "peak_memory_mb": None}
         assert replace(here, **varying) == replace(there, **varying)
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nasneck.cli.parse import parse_channels, parse_range
-from nasneck.errors import ConfigError
+from nasneck.cli.parse import changed_confirm, parse_channels, parse_range
+from nasneck.errors import ConfigError, StudyError
+
+if TYPE_CHECKING:
+    from nasneck.experiment import ConfirmConfig
+    from nasneck.runner.board import Board
 
 Inputs = Annotated[
     str | None, typer.Option(help="First and last level that the backbone gives, such as 3-5; default: the neck's own.")
@@ -108,24 +113,39 @@ def search(
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, host:port or auto; with all its room if no --workers.")
     ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="At the end, retrain the best with several seeds: nasneck confirm OUT.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write scalars for TensorBoard to OUT/tensorboard as well.")
+    ] = False,
     set_: Sets = None,
 ) -> int:
     """Search for a neck."""
+    from contextlib import ExitStack
+
     from nasneck.cli.display import Display
+    from nasneck.cli.words import cells, table
     from nasneck.experiment import load_experiment, with_workers
+    from nasneck.runner import Progress
     from nasneck.search import search as run_search
 
     settings = with_workers(load_experiment(experiment, set_ or ()), workers=workers, address=address)
     command = ["nasneck", "search", experiment, "--out", str(out), *(f"--set={change}" for change in set_ or ())]
     command += [f"--workers={workers}"] if workers is not None else []
     command += [f"--address={address}"] if address is not None else []
-    with Display() as display:
+    command += ["--confirm"] if confirm else []
+    command += ["--tensorboard"] if tensorboard else []
+    with ExitStack() as stack:
+        display = stack.enter_context(Display())
+        board = stack.enter_context(_board(out, display.warn)) if tensorboard else None
+        listeners: list[Callable[[Progress], object]] = [display.trial, *([board] if board else [])]
         try:
             result = run_search(
                 settings,
                 out,
                 resume_study=resume,
-                on_event=display.trial,
+                on_event=lambda progress: [listen(progress) for listen in listeners],
                 on_prepare=display.prepare,
                 on_warning=display.warn,
             )
@@ -134,21 +154,107 @@ def search(
             again = [*command, "--resume"] if (out / "study.sqlite").exists() else command
             display.say(f"interrupted before the first trial; go on with: {shlex.join(again)}")
             return 130
+        if board is not None:
+            board.finish()
         display.finish()
     print(result.summary.text)
     best = result.summary.best
     if best is not None and best.measurement is not None:
         print(f"best: trial {best.number}, reward {best.measurement.reward:.4f}, graph {best.graph_key}")
         print(f"study {out / 'study.sqlite'}, graph {out / 'best.json'}, drawing {out / 'best.svg'}")
+    if result.front:
+        print(
+            f"Pareto front of {', '.join(settings.objective.names)}: {len(result.front)} trials, in {out / 'front.csv'}"
+        )
+        print("\n".join(table([cells(trial) for trial in result.front])))
     if result.summary.interrupted:
         print(f"go on with: {shlex.join([*command, '--resume'])}")
         return 130
     if best is None:
         print(f"no candidate could be measured; {out / 'trials.csv'} says why", file=sys.stderr)
         return 1
+    if confirm:
+        return _confirm(out, settings.confirm)
     folders = shlex.quote(str(out)), shlex.quote(str(out / "compare"))
+    print(f"confirm it: nasneck confirm {folders[0]}")
     print(f"compare it: nasneck compare {folders[0]} fpn panet bifpn nas_fpn --out {folders[1]}")
     return 0
+
+
+def confirm(
+    run: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    top: Annotated[
+        int | None, typer.Option(help="Candidates of the search to retrain. Default: the experiment's.")
+    ] = None,
+    necks: Annotated[
+        str | None, typer.Option(help="Fixed necks beside them, such as fpn,bifpn; '' for none. Default: likewise.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each. Default: likewise.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each. Default: likewise, or twice the search's.")] = None,
+) -> int:
+    """Retrain the best of a search longer, with several seeds, and choose its winner."""
+    from nasneck.search import study_experiment
+    from nasneck.study import Study
+
+    with Study.read(run) as read:
+        settings = study_experiment(read).confirm
+    return _confirm(run, changed_confirm(settings, top=top, necks=necks, seeds=seeds, steps=steps))
+
+
+def status(
+    runs: Annotated[list[str], typer.Argument(help="Folders of studies.")],
+    json: Annotated[bool, typer.Option("--json", help="As a JSON list, one object a run.")] = False,
+) -> None:
+    """Say how searches stand, also while they run."""
+    from json import dumps
+
+    from nasneck.cli.status import as_json, read_status
+    from nasneck.cli.status_text import as_text
+
+    found, missing = [], []
+    for run in runs:
+        try:
+            found.append(read_status(Path(run)))
+        except StudyError as error:
+            missing.append(str(error))
+    if json:
+        print(dumps([as_json(one) for one in found], indent=2))
+    elif found:
+        print("\n\n".join(as_text(one) for one in found))
+    if missing:  # those that are there have been told by now
+        raise StudyError("; ".join(missing))
+
+
+def study(
+    run: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    last: Annotated[int | None, typer.Option(help="Only so many trials, the newest ones.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all that is known of each trial as CSV.")] = None,
+    to_optuna: Annotated[
+        Path | None, typer.Option(help="Write a new SQLite file that optuna-dashboard opens (sqlite:///FILE).")
+    ] = None,
+) -> None:
+    """Print the trials of a study, or write them as files."""
+    from nasneck.cli.words import cells, table
+    from nasneck.files import write_atomically
+    from nasneck.study import Study
+
+    if last is not None and last < 1:
+        raise ConfigError(f"--last {last} must be at least 1")
+    if last is not None and (csv or to_optuna):
+        raise ConfigError("--last is for the table that is printed; --csv and --to-optuna write all trials")
+    if csv is not None and csv.suffix != ".csv":
+        raise ConfigError(f"--csv {csv}: the name should end in .csv")
+    with Study.read(run.parent if run.name == "study.sqlite" else run) as read:
+        if csv is None and to_optuna is None:
+            trials = read.trials()
+            print("\n".join(table([cells(trial) for trial in trials[-(last or len(trials)) :]])))
+        if to_optuna is not None:  # the one that can be refused comes first
+            from nasneck.study.optuna_file import write_optuna
+
+            write_optuna(read, to_optuna)
+            print(f"{to_optuna}, to be seen with: optuna-dashboard {shlex.quote(f'sqlite:///{to_optuna}')}")
+        if csv is not None:
+            print(write_atomically(csv, read.frame().to_csv(index=False)))
 
 
 def compare(
@@ -224,6 +330,35 @@ def export(
     write_atomically(out, neck_source(module, comment=f"From {target.name}."))
     outputs = ", ".join(f"P{level} {width}" for level, width in module.out_channels.items())
     print(f"{out}: class Neck, {count_parameters(module) / 1e6:.2f} M parameters, gives {outputs}")
+
+
+def _confirm(run: Path, settings: ConfirmConfig) -> int:
+    from nasneck.cli.display import Display
+    from nasneck.confirm import confirm as run_confirm
+
+    with Display() as display:
+        try:
+            found = run_confirm(
+                run,
+                settings=settings,
+                on_event=display.training,
+                on_prepare=display.prepare,
+                on_warning=display.warn,
+            )
+        except KeyboardInterrupt:
+            display.say(f"interrupted; nasneck confirm {shlex.quote(str(run))} goes on where it was")
+            return 130
+        display.finish()
+        display.table(found.rows)
+    print(found.text)
+    print(f"rows {found.folder / 'confirm.csv'}, table {found.folder / 'confirm.md'}, winner {run / 'winner.json'}")
+    return 0
+
+
+def _board(out: Path, on_warning: Callable[[str], object]) -> Board:
+    from nasneck.runner.board import Board
+
+    return Board(out, on_warning=on_warning)
 
 
 def _range(text: str | None) -> tuple[int, int] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from nasneck.data.coco import CocoSplit
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.config import NeckConfig, ProxyConfig
 from nasneck.proxy.features import FeatureStore, check_memory, compute_features
-from nasneck.proxy.fit import fit
+from nasneck.proxy.fit import Fit
 from nasneck.proxy.views import (
     Canvases,
     Progress,
@@ -30,6 +31,7 @@ from nasneck.proxy.weights import (
     state_digest,
     train_backbone,
 )
+from nasneck.slot import SLOT
 
 _EVAL_BATCH = 64
 
@@ -136,14 +138,15 @@ class CachedTraining:
             )
         return self._split_features[split]
 
-    def train(self, candidate: Candidate, *, seed: int, steps: int, deadline: float = math.inf) -> float:
-        """Train neck and head; returns the mean loss of the last steps."""
+    @contextlib.contextmanager
+    def training(self, candidate: Candidate, *, seed: int, steps: int, batch_size: int) -> Iterator[Fit]:
+        """The training of neck and head, which ends with the context."""
         features = self._train_features
         if features is None:
-            raise RuntimeError("prepare() comes before train()")
+            raise RuntimeError("prepare() comes before training()")
         config = self._config
         matches = self._matches_of(candidate)
-        order = batch_order(self._images, batch_size=config.train.batch_size, steps=steps, seed=seed)
+        order = batch_order(self._images, batch_size=batch_size, steps=steps, seed=seed)
 
         def losses_at(step: int) -> dict[str, Tensor]:
             places = [(epoch % config.augment.views) * self._images + index for epoch, index in order[step]]
@@ -151,7 +154,7 @@ class CachedTraining:
             targets = [self._targets[i] for i in places]
             return candidate.canvas.losses(outputs, targets, [matches[i] for i in places])
 
-        return fit([candidate.detector.train()], losses_at, config.train, steps=steps, deadline=deadline)
+        yield Fit([candidate.detector.train()], losses_at, config.train, steps=steps)
 
     @torch.inference_mode()
     def detect(self, candidate: Candidate, split: CocoSplit) -> dict[int, dict[str, Tensor]]:
@@ -160,8 +163,9 @@ class CachedTraining:
         candidate.detector.eval()
         found: list[dict[str, Tensor]] = []
         for start in range(0, len(features), _EVAL_BATCH):
-            outputs = candidate.outputs(features.take(slice(start, start + _EVAL_BATCH)))
-            found += candidate.canvas.detections(outputs)
+            with SLOT.working():
+                outputs = candidate.outputs(features.take(slice(start, start + _EVAL_BATCH)))
+                found += candidate.canvas.detections(outputs)
         return dict(zip(split.image_ids, found, strict=True))
 
     def _matches_of(self, candidate: Candidate) -> list[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nasneck.proxy.config import TrainConfig
+from nasneck.slot import SLOT
 
 LAST = 20  # steps whose mean loss is reported
 _CHECK = 10  # steps between checks for a loss that is not finite; on a GPU each one waits for it
@@ -23,6 +24,74 @@ class OutOfTime(Exception):
     """The evaluation took longer than allowed."""
 
 
+class Fit:
+    """A training that can be looked at on its way.
+
+    Args:
+        modules: Trained together; their parameters that want gradients.
+        losses_at: The losses of a step, by name; their sum is minimised.
+        config: Optimiser and schedule; ``config.steps`` is not read.
+        steps: In all; the schedule is stretched over them.
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        losses_at: Callable[[int], dict[str, Tensor]],
+        config: TrainConfig,
+        *,
+        steps: int,
+    ) -> None:
+        groups = _groups(modules, config)
+        self.steps = steps
+        self.done = 0
+        self._losses_at = losses_at
+        self._config = config
+        self._parameters = [p for group in groups for p in group["params"]]
+        self._optimizer = _optimizer(groups, config)
+        self._recent: list[Tensor] = []
+
+    def advance(
+        self, to: int, *, deadline: float = math.inf, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> float:
+        """Train until ``to`` steps are done; how often one stops on the way makes no difference.
+
+        Args:
+            to: At most ``steps``.
+            deadline: ``time.monotonic()`` at which to give up.
+            progress: Told (done, total) now and then.
+
+        Returns:
+            The mean loss of the last 20 steps.
+
+        Raises:
+            NotFinite: found within 10 steps.
+            OutOfTime: past the deadline.
+        """
+        for step in range(self.done, to):
+            with SLOT.working():
+                self._step(step)
+            self.done = step + 1
+            if self.done % _CHECK == 0 or self.done == to:
+                _check(self._recent, self.done)
+                progress(self.done, self.steps)
+            if time.monotonic() > deadline:
+                raise OutOfTime(f"stopped after {self.done} of {self.steps} steps")
+        return float(torch.stack(self._recent).mean())
+
+    def _step(self, step: int) -> None:
+        config = self._config
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate(step, self.steps, config)
+        loss = torch.stack(list(self._losses_at(step).values())).sum()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(self._parameters, config.clip_norm)
+        self._optimizer.step()
+        self._recent = [*self._recent[-LAST + 1 :], loss.detach()]
+
+
 def fit(
     modules: Iterable[nn.Module],
     losses_at: Callable[[int], dict[str, Tensor]],
@@ -32,43 +101,8 @@ def fit(
     deadline: float = math.inf,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
-    """Train the parameters of ``modules`` that want gradients.
-
-    Args:
-        modules: Trained together.
-        losses_at: The losses of a step, by name; their sum is minimised.
-        config: Optimiser and schedule; ``config.steps`` is not read.
-        steps: Of this run; the schedule is stretched over them.
-        deadline: ``time.monotonic()`` at which to stop.
-        progress: Told (done, total) now and then.
-
-    Returns:
-        The mean loss of the last 20 steps.
-
-    Raises:
-        NotFinite: found within 10 steps.
-        OutOfTime: past the deadline.
-    """
-    groups = _groups(modules, config)
-    parameters = [p for group in groups for p in group["params"]]
-    optimizer = _optimizer(groups, config)
-    recent: list[Tensor] = []
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate(step, steps, config)
-        loss = torch.stack(list(losses_at(step).values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.clip_norm:
-            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimizer.step()
-        recent = [*recent[-LAST + 1 :], loss.detach()]
-        if (step + 1) % _CHECK == 0 or step + 1 == steps:
-            _check(recent, step + 1)
-            progress(step + 1, steps)
-        if time.monotonic() > deadline:
-            raise OutOfTime(f"stopped after {step + 1} of {steps} steps")
-    return float(torch.stack(recent).mean())
+    """A training in one go; see :class:`Fit`."""
+    return Fit(modules, losses_at, config, steps=steps).advance(steps, deadline=deadline, progress=progress)
 
 
 def rate(step: int, steps: int, config: TrainConfig) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from nasneck.backbone import Backbone
 from nasneck.data.coco import CocoSplit
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.config import NeckConfig, ProxyConfig
-from nasneck.proxy.fit import fit
+from nasneck.proxy.fit import Fit
 from nasneck.proxy.views import (
     Progress,
     Views,
@@ -23,6 +24,7 @@ from nasneck.proxy.views import (
     no_progress,
 )
 from nasneck.proxy.weights import make_backbone
+from nasneck.slot import SLOT
 
 _EVAL_BATCH = 16
 
@@ -67,11 +69,12 @@ class ScratchTraining:
     def prepare_split(self, split: CocoSplit, progress: Progress = no_progress) -> None:
         """Images are read when they are needed."""
 
-    def train(self, candidate: Candidate, *, seed: int, steps: int, deadline: float = math.inf) -> float:
-        """Train the whole detector; returns the mean loss of the last steps."""
+    @contextlib.contextmanager
+    def training(self, candidate: Candidate, *, seed: int, steps: int, batch_size: int) -> Iterator[Fit]:
+        """The training of the whole detector; the processes that read images end with the context."""
         config = self._config
         views = Views(self._split, canvas=config.canvas, augment=config.augment, seed=seed)
-        order = batch_order(len(views), batch_size=config.train.batch_size, steps=steps, seed=seed)
+        order = batch_order(len(views), batch_size=batch_size, steps=steps, seed=seed)
         batches = loaded_batches(views, order, workers=config.workers)
 
         def losses_at(step: int) -> dict[str, Tensor]:
@@ -79,9 +82,9 @@ class ScratchTraining:
             return candidate.losses_of_images(images, targets)
 
         try:
-            return fit([candidate.detector.train()], losses_at, config.train, steps=steps, deadline=deadline)
+            yield Fit([candidate.detector.train()], losses_at, config.train, steps=steps)
         finally:
-            batches.close()  # ends the worker processes, also when training was stopped
+            batches.close()
 
     @torch.inference_mode()
     def detect(self, candidate: Candidate, split: CocoSplit) -> dict[int, dict[str, Tensor]]:
@@ -91,5 +94,6 @@ class ScratchTraining:
         config = self._config
         batches = letterboxed_batches(split, canvas=config.canvas, jitter=config.eval_jitter, batch_size=_EVAL_BATCH)
         for images, _ in batches:
-            found += candidate.canvas.detections(candidate.outputs(candidate.features(images)))
+            with SLOT.working():
+                found += candidate.canvas.detections(candidate.outputs(candidate.features(images)))
         return dict(zip(split.image_ids, found, strict=True))

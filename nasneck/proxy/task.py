@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,20 +15,21 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from nasneck.backbone import Backbone
-from nasneck.cost import count_macs, count_parameters, measure_latency
 from nasneck.data.coco import CocoSplit
 from nasneck.data.split import DetectionData
-from nasneck.device import describe_device, peak_memory_mb, reset_peak_memory, resolve_device, use_amp
-from nasneck.errors import ConfigError, DataError
-from nasneck.evaluate import coco_ap
+from nasneck.device import describe_device, resolve_device, use_amp
+from nasneck.errors import ConfigError
 from nasneck.graph import NeckGraph
+from nasneck.objective import ObjectiveConfig
 from nasneck.proxy.cached import CachedTraining
-from nasneck.proxy.candidate import Candidate, build_candidate
+from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.config import NeckConfig, ProxyConfig
-from nasneck.proxy.failure import failure, reason
+from nasneck.proxy.deployed import Deployed
+from nasneck.proxy.evaluation import Evaluation
+from nasneck.proxy.fit import Fit
 from nasneck.proxy.scratch import ScratchTraining
 from nasneck.proxy.views import Progress, no_progress, shown_truth
-from nasneck.trial import Measurement, State
+from nasneck.trial import Measurement
 
 VERSION = 1  # of the evaluation; raise it when the same settings would give other rewards
 
@@ -47,7 +47,9 @@ class Fidelity(Protocol):
     def prepare_weights(self, progress: Progress = ...) -> None: ...
     def prepare(self, progress: Progress = ...) -> None: ...
     def prepare_split(self, split: CocoSplit, progress: Progress = ...) -> None: ...
-    def train(self, candidate: Candidate, *, seed: int, steps: int, deadline: float = ...) -> float: ...
+    def training(
+        self, candidate: Candidate, *, seed: int, steps: int, batch_size: int
+    ) -> AbstractContextManager[Fit]: ...
     def detect(self, candidate: Candidate, split: CocoSplit) -> dict[int, dict[str, Tensor]]: ...
 
 
@@ -65,6 +67,7 @@ class ProxyTask:
             keeps them nowhere.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         weights: Of another task of the same setting, taken instead of training the backbone.
+        objective: What costs are for, and the latency over which a candidate is refused.
 
     Raises:
         ConfigError: settings that cannot work, such as levels that the backbone does not have.
@@ -80,6 +83,7 @@ class ProxyTask:
         store: str | Path | None,
         device: str | torch.device = "auto",
         weights: dict[str, Tensor] | None = None,
+        objective: ObjectiveConfig | None = None,
     ) -> None:
         self.config = config
         self.neck = neck
@@ -90,7 +94,7 @@ class ProxyTask:
             # torch's CPU kernel leaves parts of the weight gradient of a 3x3 stride 2 convolution on a 1x1 map
             # unset in bfloat16 (seen on 2.15); FPN's last extra level is one when the level before it is 1x1.
             self.amp = False
-        self._fidelity: Fidelity = (
+        self.fidelity: Fidelity = (
             CachedTraining(
                 config,
                 neck,
@@ -104,11 +108,13 @@ class ProxyTask:
             else ScratchTraining(config, neck, data.train, device=self.device, amp=self.amp)
         )
         self._ground_truth: dict[CocoSplit, COCO] = {}
+        self.objective = objective or ObjectiveConfig()
+        self.deployed = Deployed(self.objective, neck, self.in_channels, config.canvas)
 
     @property
     def in_channels(self) -> dict[int, int]:
         """Width of each backbone level that the necks are compiled for."""
-        return self._fidelity.in_channels
+        return self.fidelity.in_channels
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Do what all candidates share: train or load the backbone, compute features. Once.
@@ -117,18 +123,18 @@ class ProxyTask:
             progress: Told (what, done, total).
         """
         progress = progress or no_progress
-        self._fidelity.prepare(progress)
+        self.fidelity.prepare(progress)
         if self.config.reward == "ap":
-            self._fidelity.prepare_split(self.data.reward, progress)
+            self.fidelity.prepare_split(self.data.reward, progress)
 
     def prepare_weights(self, progress: Progress | None = None) -> None:
         """The part of :meth:`prepare` that decides what is measured: train or load the backbone. Once."""
-        self._fidelity.prepare_weights(progress or no_progress)
+        self.fidelity.prepare_weights(progress or no_progress)
 
     @property
     def weights(self) -> dict[str, Tensor] | None:
         """Weights of the backbone once they are prepared, for other tasks; None if there are none to share."""
-        return self._fidelity.weights
+        return self.fidelity.weights
 
     def evaluate(self, graph: NeckGraph, *, seed: int, split: str = "reward", steps: int | None = None) -> Measurement:
         """Train ``graph`` and measure it. A candidate that fails gives a Measurement that says why.
@@ -142,88 +148,74 @@ class ProxyTask:
         Raises:
             ConfigError: an unknown split, or ``test`` where the data have none.
         """
+        *_, last = self.stages(graph, seed=seed, split=split, steps=steps)
+        return last
+
+    def stages(
+        self,
+        graph: NeckGraph,
+        *,
+        seed: int,
+        split: str = "reward",
+        steps: int | None = None,
+        rungs: Sequence[int] = (),
+        latencies: Mapping[str, float] | None = None,
+    ) -> Iterator[Measurement]:
+        """The same training with stops on its way.
+
+        A candidate that goes all the way gives what :meth:`evaluate` gives, to the bit.
+
+        Args:
+            graph, seed, split, steps: As for :meth:`evaluate`.
+            rungs: Rising numbers of steps, below ``steps``, at which to stop.
+            latencies: What is known of this graph's latency, by :func:`latency_key`; then it is not measured again.
+
+        Yields:
+            At each stop what is known of the candidate if it went no further: state ``pruned``, as its reward minus
+            the mean loss of the last 20 steps. In the end the measurement of :meth:`evaluate`.
+        """
         images = self._split(split)
         steps = self._steps(steps)
+        if list(rungs) != sorted(set(rungs)) or any(not 0 < rung < steps for rung in rungs):
+            raise ConfigError(f"rungs {list(rungs)} must rise and lie between 0 and the {steps} steps of a training")
         self.prepare()
         if self.config.reward == "ap":
-            self._fidelity.prepare_split(images)
-        reset_peak_memory(self.device)
-        start = time.monotonic()
-        known: dict[str, Any] = {"reward_kind": self.config.reward, "seed": seed, "split": split}
-        known["device"] = describe_device(self.device)
-        try:
-            known |= self._measure(graph, seed=seed, images=images, steps=steps, start=start)
-        except DataError as error:
-            raise DataError(reason(error)) from None  # a broken image fails every candidate
-        except Exception as error:
-            state, text = failure(error)
-            known |= {"state": state, "text": text}
-        if known["state"] is State.OOM and self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        known["seconds"] = time.monotonic() - start
-        known["peak_memory_mb"] = peak_memory_mb(self.device)
-        return Measurement(**known)
+            self.fidelity.prepare_split(images)
+        return Evaluation(
+            self,
+            graph,
+            seed=seed,
+            images=images,
+            steps=steps,
+            rungs=tuple(rungs),
+            latencies=latencies or {},
+        ).stages()
 
     def context(self, *, seed: int, split: str = "reward", steps: int | None = None) -> dict[str, Any]:
         """Everything but the graph that :meth:`evaluate` depends on, ready for JSON; prepares the weights."""
         self.prepare_weights()
         return {
             "version": VERSION,
-            "config": asdict(self.config),
+            # how long it may take decides whether there is a result, not what it is
+            "config": {name: value for name, value in asdict(self.config).items() if name != "timeout_s"},
             "neck": asdict(self.neck),
             "train": self.data.train.digest,
             "split": f"{split}:{self._split(split).digest}",
             "seed": seed,
             "steps": self._steps(steps),
-            "features": self._fidelity.digest,
+            "features": self.fidelity.digest,
             "amp": self.amp,
             "device": describe_device(self.device),  # latency is measured there
+            # left out where it says nothing, as in measurements of older versions
+            **({} if self.objective == ObjectiveConfig() else {"objective": asdict(self.objective)}),
         }
 
     def cache_key(self, graph: NeckGraph, *, seed: int, split: str = "reward", steps: int | None = None) -> str:
         """sha256 of everything that :meth:`evaluate` depends on."""
         return evaluation_key(self.context(seed=seed, split=split, steps=steps), graph)
 
-    def _measure(self, graph: NeckGraph, *, seed: int, images: CocoSplit, steps: int, start: float) -> dict[str, Any]:
-        config = self.config
-        candidate = build_candidate(
-            graph,
-            config=config,
-            neck=self.neck,
-            in_channels=self.in_channels,
-            num_classes=len(self.data.classes),
-            seed=seed,
-            device=self.device,
-            amp=self.amp,
-            backbone=self._fidelity.backbone(seed),
-        )
-        deadline = start + config.timeout_s if config.timeout_s else math.inf
-        loss = self._fidelity.train(candidate, seed=seed, steps=steps, deadline=deadline)
-        measured: dict[str, Any] = {"state": State.OK, "loss": loss, "reward": -loss, "steps": steps}
-        if config.reward == "ap":
-            ap = coco_ap(
-                self._truth(images),
-                self._fidelity.detect(candidate, images),
-                label_to_category=images.label_to_category,
-                max_detections=config.detector.detections,
-            )
-            measured |= {
-                "reward": ap.ap,
-                "ap": ap.ap,
-                "ap50": ap.ap50,
-                "ap75": ap.ap75,
-                "ap_small": ap.small,
-                "ap_medium": ap.medium,
-                "ap_large": ap.large,
-            }
-        canvas = (config.canvas, config.canvas)
-        neck = candidate.neck.eval()
-        measured["parameters"] = count_parameters(neck)
-        measured["macs"] = count_macs(neck, canvas)
-        measured["latency_ms"] = measure_latency(neck, canvas, device=self.device)
-        return measured
-
-    def _truth(self, split: CocoSplit) -> COCO:
+    def truth(self, split: CocoSplit) -> COCO:
+        """Ground truth of the images as they are shown."""
         if split not in self._ground_truth:
             config = self.config
             self._ground_truth[split] = shown_truth(split, canvas=config.canvas, jitter=config.eval_jitter)

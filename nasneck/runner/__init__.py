@@ -5,8 +5,9 @@ workers; the latter is imported only where it is used, as Ray is optional.
 """
 
 from nasneck.runner.desk import Desk, Job
+from nasneck.runner.halving import Halving, scores_of
 from nasneck.runner.in_process import run
 from nasneck.runner.measuring import cached_copy, measure, outcome_of
 from nasneck.runner.progress import Progress, Summary
 
-__all__ = ["Desk", "Job", "Progress", "Summary", "cached_copy", "measure", "outcome_of", "run"]
+__all__ = ["Desk", "Halving", "Job", "Progress", "Summary", "cached_copy", "measure", "outcome_of", "run", "scores_of"]

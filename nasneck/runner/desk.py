@@ -1,6 +1,7 @@
 """The desk between a strategy, a study and whoever evaluates; every runner works at one.
 
-    next()   ask ──> log ──> decode ──> measured before? ──no──> Job, to be evaluated somewhere
+    next()   ask ──> log ──> decode ──> measured before? ──no──> too large? ──no──> Job, to be evaluated somewhere
+                                 │            │                      └──yes── state "rejected" ──> log ──> tell
                                  │            └──yes── its values, state "cached" ──> log ──> tell
                                  └ being measured just now? waits for that and takes its values
     finish() measurement ──> log ──> tell, for the job and for those that waited for it
@@ -13,18 +14,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
 from nasneck.decision import Choices, Decision, check_choices
 from nasneck.errors import ConfigError, StudyError
-from nasneck.runner.measuring import cached_copy, one_line, outcome_of
+from nasneck.runner.measuring import Values, cached_copy, one_line, outcome_of, reward_alone
 from nasneck.runner.progress import Progress, Summary
 from nasneck.runner.tally import Tally
 from nasneck.strategy.base import Exhausted, Strategy
 from nasneck.study.study import Study
-from nasneck.trial import Ask, Measurement, State, Trial
+from nasneck.trial import Ask, Measurement, State, Trial, latency_key
+
+DEATHS = 5  # of processes over one trial, before it is taken for the cause
 
 
 class Keyed(Protocol):
@@ -54,11 +57,13 @@ class Job(Generic[G]):
         trial: With number and choices.
         graph: What to evaluate.
         cache_key: Under which its measurement will count.
+        latencies: Of this graph, as far as they are known: what was measured once is not measured again.
     """
 
     trial: Trial
     graph: G
     cache_key: str
+    latencies: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -80,9 +85,9 @@ class Desk(Generic[G]):
     the study does not hold yet; then what the strategy asks.
 
     A duplicate (a graph whose cache key is measured) takes over the values, costs nothing and does not count;
-    one whose twin is being measured waits for it and shares how it ends. A trial that failed counts and is
-    never the end; what may be otherwise another day (out of memory, timeout, exception) is measured again when
-    it is asked again, see :meth:`Study.measured_as`.
+    one whose twin is being measured waits for it and shares how it ends. A candidate that is over a limit costs
+    nothing and does not count either. A trial that failed counts and is never the end; what may be otherwise another
+    day (out of memory, timeout, exception) is measured again when it is asked again, see :meth:`Study.measured_as`.
 
     Args:
         study: Open for writing.
@@ -93,10 +98,15 @@ class Desk(Generic[G]):
         warm: Choices to measure before the strategy's own.
         on_event: Called when a trial starts and when it ends.
         max_duplicates: So many duplicates in a row end the search: the space is used up, or the strategy
-            has settled on what it knows.
+            has settled on what it knows. Ten times as many refused candidates in a row do so too.
         snapshot_every: After so many results the strategy's state is stored, so that resuming a long search
             does not repeat all of its log.
         workers: How many jobs are evaluated at once, for the estimate of the time left.
+        values: What the strategy is told of a measurement, one value per objective, larger is better.
+        refuse: Says of a candidate that it is over a limit, by a measurement in state ``rejected``.
+        same_process: Whether evaluations run in this process, so that one which ends the process (a crash in native
+            code, the system's memory killer) would end every resume as well. After ``DEATHS`` of them, a trial is
+            recorded as failed.
 
     Raises:
         StudyError: a strategy out of step.
@@ -116,6 +126,9 @@ class Desk(Generic[G]):
         max_duplicates: int = 100,
         snapshot_every: int = 100,
         workers: int = 1,
+        values: Values = reward_alone,
+        refuse: Callable[[G], Measurement | None] = lambda graph: None,
+        same_process: bool = False,
     ) -> None:
         limits = {"trials": trials, "max_duplicates": max_duplicates, "snapshot_every": snapshot_every}
         for name, value in limits.items():
@@ -131,10 +144,17 @@ class Desk(Generic[G]):
         self._on_event = on_event
         self._begin = time.monotonic()
         self._workers = workers
+        self._values = values
+        self._refuse = refuse
+        self._same_process = same_process
         stored = study.trials()
         _check_step(study, strategy, stored)
         self._tally = Tally(stored, budget=trials, workers=workers)
         self._stored = deque(trial for trial in stored if trial.state is None)
+        self._deaths = study.count_deaths([trial.number for trial in self._stored]) if same_process else {}
+        self._latencies: dict[str, dict[str, float]] = {}
+        for trial in stored:
+            self._remember_latency(trial)
         self._candidates = self._new(stored, warm)
         self._exhausted = False
         self._running: dict[int, _Running[G]] = {}
@@ -145,6 +165,10 @@ class Desk(Generic[G]):
         while self._stored:
             trial = self._stored.popleft()
             graph, _, problem = _decode(self._space, trial.choices)
+            if self._deaths.get(trial.number, 0) >= DEATHS:
+                text = f"{DEATHS} processes ended while it was being measured"
+                self._settle(trial, Measurement(State.ERROR, text=text))
+                continue
             job = self._take(trial, graph, problem)
             if job is not None:
                 return job
@@ -162,29 +186,36 @@ class Desk(Generic[G]):
     def _take(self, trial: Trial, graph: G | None, problem: str) -> Job[G] | None:
         """A job for ``trial``, or None if it is settled without one, or will be by its twin."""
         if graph is None:
-            return self._refuse(trial, f"cannot be decoded: {problem}")
+            return self._settle(trial, Measurement(State.ERROR, text=f"cannot be decoded: {problem}"))
         try:
             key = self._cache_key(graph)
         except Exception as error:
-            return self._refuse(trial, f"has no cache key: {one_line(error)}")
+            return self._settle(trial, Measurement(State.ERROR, text=f"has no cache key: {one_line(error)}"))
         twin = self.study.measured_as(key)
         if twin is not None:
-            self._on_event(self._tally.progress(trial))
-            self._end(trial, cached_copy(twin), key)
-        elif key in self._number_of:
+            return self._settle(trial, cached_copy(twin), key)
+        if key in self._number_of:
             self._on_event(self._tally.progress(trial))
             self._running[self._number_of[key]].waiting.append(trial)
-        elif not self._full:  # else it stays in flight, for a search with a larger budget
-            self._on_event(self._tally.progress(trial))
-            job = Job(trial, graph, key)
-            self._running[trial.number] = _Running(job, time.monotonic(), [])
-            self._number_of[key] = trial.number
-            return job
-        return None
-
-    def _refuse(self, trial: Trial, text: str) -> None:
+            return None
+        try:
+            refused = self._refuse(graph)
+        except Exception as error:
+            refused = Measurement(State.ERROR, text=f"its costs cannot be told: {one_line(error)}")
+        if refused is not None:
+            return self._settle(trial, refused, key)
+        if self._full:  # it stays in flight, for a search with a larger budget
+            return None
         self._on_event(self._tally.progress(trial))
-        self._end(trial, Measurement(State.ERROR, text=text), None)
+        job = Job(trial, graph, key, dict(self._latencies.get(trial.graph_key, {})))
+        self._running[trial.number] = _Running(job, time.monotonic(), [])
+        self._number_of[key] = trial.number
+        return job
+
+    def _settle(self, trial: Trial, measurement: Measurement, key: str | None = None) -> None:
+        """End a trial without a job."""
+        self._on_event(self._tally.progress(trial))
+        self._end(trial, measurement, key)
 
     def finish(self, number: int, measurement: Measurement) -> None:
         """Take in the measurement of a job, for itself and for the duplicates that wait for it.
@@ -202,6 +233,11 @@ class Desk(Generic[G]):
         for waiting in running.waiting:
             self._end(waiting, cached_copy(ended), key)
 
+    def interrupted(self) -> None:
+        """Note that the running jobs are given up on purpose: nothing is held against them."""
+        if self._same_process:
+            self.study.forgive_deaths()
+
     @property
     def running(self) -> tuple[Job[G], ...]:
         """Jobs handed out and not finished, oldest first."""
@@ -216,7 +252,7 @@ class Desk(Generic[G]):
         """How the search ended, or stands."""
         # An interruption may have come between a result's way to the log and to the tally.
         tally = Tally(self.study.trials(), budget=self.trials, workers=self._workers)
-        reason: Literal["budget", "duplicates", "exhausted", "interrupted"]
+        reason: Literal["budget", "duplicates", "rejected", "exhausted", "interrupted"]
         if interrupted:
             reason, text = "interrupted", f"interrupted after {tally.measured} trials"
         elif tally.measured >= self.trials:
@@ -224,11 +260,17 @@ class Desk(Generic[G]):
         elif self._exhausted:
             reason = "exhausted"
             text = f"{tally.measured} trials measured: the strategy {self._strategy.name!r} has asked the whole space"
-        else:
+        elif tally.duplicates_in_a_row >= self._max_duplicates:
             reason = "duplicates"
             text = (
                 f"{tally.duplicates_in_a_row} duplicates in a row: the strategy {self._strategy.name!r} finds"
                 " nothing that is not measured yet"
+            )
+        else:
+            reason = "rejected"
+            text = (
+                f"{tally.rejected_in_a_row} candidates in a row were over a limit: the strategy"
+                f" {self._strategy.name!r} finds none that is not; the limits may be too tight for the space"
             )
         return Summary(
             reason,
@@ -248,20 +290,31 @@ class Desk(Generic[G]):
     @property
     def _stuck(self) -> bool:
         waiting = sum(len(running.waiting) for running in self._running.values())
-        return self._exhausted or self._tally.duplicates_in_a_row + waiting >= self._max_duplicates
+        return (
+            self._exhausted
+            or self._tally.duplicates_in_a_row + waiting >= self._max_duplicates
+            or self._tally.rejected_in_a_row >= 10 * self._max_duplicates
+        )
 
     def _end(self, trial: Trial, measurement: Measurement, key: str | None, *, seconds: float = 0.0) -> Trial:
-        outcome = outcome_of(measurement)
+        outcome = outcome_of(measurement, self._values)
         self.study.told(trial.number, outcome, measurement, cache_key=key)
         self._strategy.tell(trial.number, outcome)
-        ended = replace(trial, state=measurement.state, measurement=measurement)
+        ended = replace(trial, state=measurement.state, measurement=measurement, values=outcome.values)
+        self._remember_latency(ended)
         self._tally.add(ended, seconds=seconds)
-        if (self._tally.measured + self._tally.cached) % self._snapshot_every == 0:
+        if self._tally.ended % self._snapshot_every == 0:
             snapshot = self._strategy.snapshot()
             if snapshot is not None:
                 self.study.keep_snapshot(snapshot)
         self._on_event(self._tally.progress(ended))
         return ended
+
+    def _remember_latency(self, trial: Trial) -> None:
+        measured = trial.measurement
+        if measured is not None and measured.latency_ms is not None and measured.image_size is not None:
+            key = latency_key(measured.device, measured.image_size)
+            self._latencies.setdefault(trial.graph_key, {}).setdefault(key, measured.latency_ms)
 
     def _new(self, stored: Sequence[Trial], warm: Sequence[Sequence[int]]) -> Iterator[tuple[Trial, G | None, str]]:
         """What to measure next, already in the log, with its graph, or None and what went wrong."""

@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
+from nasneck.runner.limit import Overdue
 from nasneck.trial import Measurement, Outcome, State, Trial
 
-G = TypeVar("G")
+Values = Callable[[Measurement], tuple[float, ...]]
+# Measures a graph, given it and perhaps known latencies; see ``stages``.
+Evaluate = Callable[..., Measurement | Iterator[Measurement]]
 
 
-def outcome_of(measurement: Measurement) -> Outcome:
-    """What a strategy is told of a measurement: its reward as the one objective.
+def reward_alone(measurement: Measurement) -> tuple[float, ...]:
+    """The reward as the one objective."""
+    return () if measurement.reward is None else (measurement.reward,)
+
+
+def outcome_of(measurement: Measurement, values: Values = reward_alone) -> Outcome:
+    """What a strategy is told of a measurement.
 
     A cached copy of a measurement without a reward (a loss that was not finite) has no values either.
     """
-    values = () if measurement.reward is None else (measurement.reward,)
-    if not measurement.state.has_values:
-        values = ()
-    return Outcome(values, state=measurement.state, text=measurement.text)
+    told = values(measurement) if measurement.state.has_values else ()
+    return Outcome(told, state=measurement.state, rung=measurement.rung, text=measurement.text)
 
 
-def measure(evaluate: Callable[[G], Measurement], graph: G) -> Measurement:
+def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) -> Generator[Measurement, None, None]:
     """Evaluate; whatever goes wrong becomes a measurement with a state and one line of text.
 
     ``KeyboardInterrupt`` and ``SystemExit`` pass.
+
+    Args:
+        evaluate: Returns a measurement, or an iterator: of what is known at each rung (state ``pruned``: what to
+            record if it goes no further), and of the whole measurement in the end.
+        graph: What to evaluate.
+        latencies: Known ones of this graph. Passed on only if there are any, so that a function of a graph alone
+            is an evaluator too.
     """
     try:
-        measurement: Any = evaluate(graph)
+        found: Any = evaluate(graph, latencies) if latencies else evaluate(graph)
+        if isinstance(found, Iterator):
+            for measurement in found:
+                yield _checked(measurement)
+        else:
+            yield _checked(found)
     except MemoryError as error:
-        return Measurement(State.OOM, text=one_line(error))
+        yield Measurement(State.OOM, text=one_line(error))
+    except Overdue as error:
+        yield Measurement(State.TIMEOUT, text=str(error))
     except Exception as error:
-        return Measurement(State.ERROR, text=one_line(error))
+        yield Measurement(State.ERROR, text=one_line(error))
+
+
+def measure(evaluate: Evaluate, graph: object) -> Measurement:
+    """Evaluate without a stop; see :func:`stages`."""
+    *_, last = stages(evaluate, graph, {})
+    return last
+
+
+def _checked(measurement: Any) -> Measurement:
     if not isinstance(measurement, Measurement):
         return Measurement(State.ERROR, text=f"the evaluator returned {measurement!r:.100}, no Measurement")
     if measurement.state.has_values and measurement.reward is None:
@@ -59,3 +88,13 @@ def one_line(error: BaseException) -> str:
     """Type and text of an exception on one line of at most 500 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
+
+
+def broken_device(measurement: Measurement) -> bool:
+    """Whether the process that made this measurement cannot use its GPU any more.
+
+    An error of a kernel, other than a lack of memory, makes all that follows in the same process fail.
+    """
+    return measurement.state is State.ERROR and any(
+        sign in measurement.text for sign in ("CUDA error", "cudaError", "CUBLAS_STATUS_EXECUTION_FAILED")
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from pathlib import Path
 
 from nasneck.decision import Choices
 from nasneck.files import write_atomically
-from nasneck.runner.measuring import outcome_of
+from nasneck.runner.measuring import Values, outcome_of, reward_alone
 from nasneck.study.study import Study
 from nasneck.trial import Measurement
 
 SCHEMA = "nasneck.spool/1"
+SCRATCH = "tune"
 FOLDER = ".spool"  # in that of the study; a name that a user's folder hardly has, as files in it are taken away
 
 
@@ -78,24 +80,22 @@ class Spool:
 
     def drop(self, number: int) -> None:
         """Take away what the study holds by now."""
-        self._path(number).unlink(missing_ok=True)
+        _drop(self._path(number))
 
     @property
     def scratch(self) -> Path:
         """A place for files that are of no use to a later run."""
-        return self.folder / "tune"
+        return self.folder / SCRATCH
 
     def remove(self) -> None:
         """Take the folder away, if no measurement is left in it."""
-        with contextlib.suppress(OSError):
-            (self.folder / "mark").unlink(missing_ok=True)
-            self.folder.rmdir()
+        _tidy(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.json"
 
 
-def bring_home(study: Study, folder: Path, key_of: Callable[[Choices], str]) -> int:
+def bring_home(study: Study, folder: Path, key_of: Callable[[Choices], str], values: Values = reward_alone) -> int:
     """Commit the measurements in ``folder`` that ``study`` waits for; take away all others.
 
     Args:
@@ -103,6 +103,7 @@ def bring_home(study: Study, folder: Path, key_of: Callable[[Choices], str]) -> 
         folder: Of a spool; need not exist.
         key_of: Cache key of choices under the settings of now. A file counts only if its key is the same, so
             neither another study's nor another setting's is taken for this one's.
+        values: What the strategy is told of a measurement.
 
     Returns:
         How many were committed.
@@ -119,10 +120,26 @@ def bring_home(study: Study, folder: Path, key_of: Callable[[Choices], str]) -> 
             and key_of(entry.choices) == entry.cache_key
         ):
             measurement = entry.measurement
-            study.told(entry.number, outcome_of(measurement), measurement, cache_key=entry.cache_key)
+            study.told(entry.number, outcome_of(measurement, values), measurement, cache_key=entry.cache_key)
             found += 1
-        path.unlink(missing_ok=True)
+        _drop(path)
+    _tidy(folder)  # what a killed driver and its workers left; a search that goes on in this process makes no spool
     return found
+
+
+def _drop(path: Path) -> None:
+    with contextlib.suppress(OSError):  # what stays is passed over at the next start: the study holds it
+        path.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Take away all but measurements, and the folder if there are none."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    # Of a worker that was killed as it wrote: half a measurement.
+    for path in (folder / "mark", *folder.glob(".*.json.*"), *folder.glob(".mark.*")):
+        _drop(path)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

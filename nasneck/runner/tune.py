@@ -24,11 +24,14 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from nasneck.errors import ClusterError
+from nasneck.runner.asha import make_scheduler
 from nasneck.runner.cluster import PATIENCE_S, Share, cause
 from nasneck.runner.desk import Desk, Job, Space
+from nasneck.runner.halving import Halving
+from nasneck.runner.measuring import Evaluate
 from nasneck.runner.progress import Summary
 from nasneck.runner.spool import Spool
-from nasneck.runner.worker import Evaluator, Worker
+from nasneck.runner.worker import REPLACED, Worker
 from nasneck.trial import Measurement, State
 
 ATTEMPTS = 3  # so many workers may die over one candidate; then it is recorded as failed
@@ -40,18 +43,21 @@ _SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "RAY_AIR_NEW_OUTPUT": "0",  # the older output is the one that can be silenced
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a candidate that fails has no score
 }
 
 
 def run_on_tune(
     desk: Desk[Any],
-    make: Callable[[], Evaluator],
+    make: Callable[[], Evaluate],
     *,
     space: Space[Any],
     workers: int,
     share: Share,
     spool: Spool | None,
     scratch: Path,
+    halving: Callable[[], Halving | None] = lambda: None,
+    timeout_s: float = 0.0,
     on_warning: Callable[[str], object] = lambda text: None,
 ) -> Summary:
     """Search until the desk has no more jobs, on the Ray that this process is connected to.
@@ -64,6 +70,8 @@ def run_on_tune(
         share: Resources of each.
         spool: Where workers leave what they finished; None keeps only what the driver commits.
         scratch: Folder for Tune's own files; removed at the end.
+        halving: Gives the state of successive halving by the study as it is then; None for none. Tune's ASHA decides.
+        timeout_s: Time limit of an evaluation; a worker that hangs beyond it is ended, and the trial recorded.
         on_warning: Told when a worker dies, a line each.
 
     Returns:
@@ -75,13 +83,24 @@ def run_on_tune(
         StudyError: a study that cannot be written.
     """
     searcher = DeskSearcher(desk, spool, workers=workers, on_warning=on_warning)
-    trainable: Any = tune.with_parameters(Worker, make=make, space=space, spool=spool, share=share)
+    state = halving()
+    trainable: Any = tune.with_parameters(
+        Worker,
+        make=make,
+        space=space,
+        spool=spool,
+        share=share,
+        reduction=state.reduction if state is not None else 1.0,
+        timeout_s=timeout_s,
+    )
 
     def tuner() -> tune.Tuner:
+        state = halving()
         return tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle()])),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=make_scheduler(state) if state is not None else None,
                 num_samples=-1,
                 max_concurrent_trials=workers,
                 reuse_actors=True,
@@ -151,10 +170,15 @@ class DeskSearcher(Searcher):
             if job is None:
                 return Searcher.FINISHED if self.done else None
             self._jobs[trial_id] = job
-            return {"number": job.number, "choices": list(job.trial.choices), "cache_key": job.cache_key}
+            return {
+                "number": job.number,
+                "choices": list(job.trial.choices),
+                "cache_key": job.cache_key,
+                "latencies": dict(job.latencies),
+            }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Every result is the last one of its trial."""
+        """A candidate came to a rung: the scheduler's affair."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take a measurement in. Errors come with their reason to :meth:`failed`."""
@@ -172,6 +196,10 @@ class DeskSearcher(Searcher):
         with self._noted():
             job = self._jobs.pop(trial_id, None)
             if job is None:
+                return
+            if REPLACED in reason:
+                self.on_warning(f"trial {job.number} goes to a new worker: that of before was ended, as {REPLACED}")
+                self._again.append(job)
                 return
             if not started:
                 self._no_starts += 1

@@ -61,6 +61,7 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     description: ClassVar[str]
+    learns: ClassVar[bool] = True  # from values, of which only the first is read unless Options has ``objectives``
     Options: ClassVar[type[Any]]
 
     def __init__(self, decisions: Sequence[Decision], *, seed: int, **options: Any) -> None:

@@ -25,6 +25,7 @@ class RandomStrategy(Strategy):
 
     name = "random"
     description = "every decision uniform at random; the baseline"
+    learns = False
     Options = RandomOptions
 
     def __init__(self, decisions: Sequence[Decision], *, seed: int, **options: Any) -> None:

@@ -6,6 +6,7 @@ of power. Every write is one statement and so a transaction of its own: nothing 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 from nasneck.errors import StudyError
+from nasneck.study.trouble import FILE_ERRORS, RECOVER, explain, is_damage
 
 FILE_NAME = "study.sqlite"
 SCHEMA = 1
 APPLICATION_ID = 0x6E6E636B  # "nnck", in the header of the file
+PATIENCE_S = 30.0  # for another process that has locked the database: SQLite's shell, a program that makes backups
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -43,6 +46,15 @@ CREATE TABLE snapshot (
 );
 """
 
+# A second copy of everything, for the check at opening compares indexes with their tables: a byte that changed on the
+# disk is found, which SQLite's own structures would not show. The time comes first, so that entries are appended.
+_COPIES = """
+CREATE INDEX IF NOT EXISTS event_copy ON event
+    (time, kind, number, choices, graph_key, source, outcome, measurement, state, cache_key);
+CREATE INDEX IF NOT EXISTS meta_copy ON meta (value);
+CREATE INDEX IF NOT EXISTS snapshot_copy ON snapshot (event, data, tensors);
+"""
+
 
 def create(path: Path, meta: Mapping[str, str]) -> None:
     """Make the file of a new study: complete under its name, or not there at all."""
@@ -52,12 +64,15 @@ def create(path: Path, meta: Mapping[str, str]) -> None:
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
             # No journal file: one left behind by a kill would be taken for the next attempt's.
             db.execute("PRAGMA journal_mode = MEMORY")
-            db.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; {_TABLES} COMMIT;")
+            db.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; {_TABLES} {_COPIES} COMMIT;")
             db.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", str(SCHEMA)), *meta.items()])
         unfinished.replace(path)
         _sync_folder(path.parent)
     except (OSError, sqlite3.Error) as error:
-        raise StudyError(f"{path}: cannot be created: {error}") from None
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        text = explain(error, "try again") if isinstance(error, sqlite3.Error) else error
+        raise StudyError(f"{path}: cannot be created: {text}") from None
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -75,23 +90,25 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         if write:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            db.executescript(_COPIES)  # a study of an older version has none yet
         return db
     except BaseException as error:
         if db is not None:
             db.close()
-        if isinstance(error, sqlite3.Error):
-            raise StudyError(f"{path}: is not a study that can be used: {error}") from None
+        if isinstance(error, FILE_ERRORS):
+            what = "is not a study that can be used" if is_damage(error) else "cannot be opened"
+            raise StudyError(f"{path}: {what}: {explain(error, 'try again')}") from None
         raise
 
 
 def _open(path: Path, *, write: bool) -> sqlite3.Connection:
     uri = path.resolve().as_uri()
     if write:
-        return sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None, timeout=30)
-    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None, timeout=30)
+        return sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None, timeout=PATIENCE_S)
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None, timeout=PATIENCE_S)
     try:
         db.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:
+    except FILE_ERRORS as error:
         db.close()
         if not isinstance(error, sqlite3.OperationalError) or path.with_name(f"{path.name}-wal").exists():
             raise
@@ -106,14 +123,22 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     page = db.execute("PRAGMA page_size").fetchone()[0]
     pending = path.with_name(f"{path.name}-wal")
     if path.stat().st_size % page and not (pending.exists() and pending.stat().st_size):
-        raise StudyError(f"{path}: is damaged (its end is missing)")
+        raise StudyError(f"{path}: is damaged (its end is missing); {RECOVER}")
     damage = [row[0] for row in db.execute("PRAGMA integrity_check(1)")]
     if damage != ["ok"]:
-        raise StudyError(f"{path}: is damaged ({' '.join(damage[0].split())})")
+        raise StudyError(f"{path}: is damaged ({' '.join(damage[0].split())}); {RECOVER}")
     schema = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     if schema is None or schema[0] != str(SCHEMA):
         found = schema[0] if schema else "none"
         raise StudyError(f"{path}: has schema version {found}; this nasneck reads version {SCHEMA}")
+    with closing(sqlite3.connect(":memory:")) as plain:
+        plain.executescript(_TABLES)
+        if _columns(db) != _columns(plain):
+            raise StudyError(f"{path}: is damaged (the definition of its tables); {RECOVER}")
+
+
+def _columns(db: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return [row for name in ("meta", "event", "snapshot") for row in db.execute(f"PRAGMA table_info({name})")]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nasneck.errors import StudyError
-from nasneck.strategy.base import Snapshot, Strategy
 from nasneck.study.records import Asked, Told, current_versions
 from nasneck.study.study import Study
+
+if TYPE_CHECKING:
+    from nasneck.strategy.base import Snapshot, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ def resume(study: Study, make: Callable[[], Strategy]) -> Resumed:
 
     Where the strategy no longer asks what it asked then (another library version), the rest of the log is
     fed to it as choices from outside, and a warning says so: nothing measured is lost, but the search does
-    not go on as the unbroken one would have.
+    not go on as the unbroken one would have. Other versions that do repeat the log are said once, too: what they do
+    from here on is not proven to be the same.
 
     Args:
         study: May be empty; the strategy is then a fresh one.
@@ -47,13 +51,14 @@ def resume(study: Study, make: Callable[[], Strategy]) -> Resumed:
     events = list(study.events(after=start))
     strategy = _begin(make, snapshot)
     broken = _repeat(strategy, events, study.injected)
+    changed = _changed_versions(study)
     if broken is None:
-        return Resumed(strategy)
+        return Resumed(strategy, _unproven(changed) if changed else "")
     # Noted in the study, so that the next resume repeats what this one does, without a warning.
     study.mark_injected(broken)
     strategy = _begin(make, snapshot)
     _repeat(strategy, events, study.injected)
-    return Resumed(strategy, _warning(study, broken))
+    return Resumed(strategy, _warning(broken, changed))
 
 
 def _usable_snapshot(study: Study, make: Callable[[], Strategy]) -> tuple[int, Snapshot | None]:
@@ -87,9 +92,23 @@ def _repeat(strategy: Strategy, events: Iterable[Asked | Told], injected: Iterab
     return None
 
 
-def _warning(study: Study, number: int) -> str:
-    now = current_versions()
-    changed = [f"{name} {old} -> {now[name]}" for name, old in study.versions.items() if now.get(name) != old]
+def _changed_versions(study: Study) -> list[str]:
+    """What differs from the versions that the study was last used with, which are noted."""
+    now, before = current_versions(), study.latest_versions
+    changed = [f"{name} {old} -> {now[name]}" for name, old in before.items() if name in now and now[name] != old]
+    if changed:
+        study.note_versions(now)
+    return changed
+
+
+def _unproven(changed: list[str]) -> str:
+    return (
+        f"the study goes on with other versions ({', '.join(changed)}): nothing is lost, but from here on it need not"
+        " be what an unbroken search would have been"
+    )
+
+
+def _warning(number: int, changed: list[str]) -> str:
     cause = f" ({', '.join(changed)})" if changed else ""
     return (
         f"the strategy no longer repeats the log from trial {number} on{cause}; all results are kept and the"

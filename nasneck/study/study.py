@@ -12,33 +12,38 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nasneck.decision import Decision
 from nasneck.errors import StudyError
-from nasneck.strategy.base import Snapshot
-from nasneck.study import codec, database
+from nasneck.study import codec, database, trouble
 from nasneck.study.experiment import as_json, differences
 from nasneck.study.lock import FolderLock
 from nasneck.study.records import (
+    EVENTS,
     REPEATABLE,
     TRIALS,
     Asked,
     Told,
-    choices_of,
     current_versions,
+    event_of,
     reward_of,
     trial_of,
 )
 from nasneck.trial import Ask, Measurement, Outcome, State, Trial
 
 if TYPE_CHECKING:
+    import pandas as pd
     from optuna.storages import BaseStorage
     from optuna.study import Study as OptunaStudy
+
+    from nasneck.strategy.base import Snapshot
+
+T = TypeVar("T")
 
 
 class Study:
@@ -153,12 +158,12 @@ class Study:
     @property
     def experiment(self) -> dict[str, Any]:
         """The resolved experiment."""
-        return json.loads(self._meta("experiment"))
+        return self._from_meta("experiment", json.loads)
 
     @property
     def seed(self) -> int:
         """Seed of the strategy."""
-        return int(self._meta("seed"))
+        return self._from_meta("seed", int)
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -167,12 +172,22 @@ class Study:
         Raises:
             StudyError: the study does not say (it was made by an older version).
         """
-        return tuple(Decision(name, choices, kind) for name, choices, kind in json.loads(self._meta("decisions")))
+        return self._from_meta("decisions", lambda text: tuple(Decision(*fields) for fields in json.loads(text)))
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of Python, torch and nasneck that made the study."""
-        return json.loads(self._meta("versions"))
+        return self._from_meta("versions", json.loads)
+
+    @property
+    def latest_versions(self) -> dict[str, str]:
+        """Those that it was last noted to go on with."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'latest_versions'")
+        return json.loads(rows[0][0]) if rows else self.versions
+
+    def note_versions(self, versions: Mapping[str, str]) -> None:
+        """Note that the study goes on with these versions."""
+        self._write("INSERT OR REPLACE INTO meta VALUES ('latest_versions', ?)", (json.dumps(dict(versions)),))
 
     @property
     def created(self) -> str:
@@ -221,21 +236,14 @@ class Study:
 
     def events(self, *, after: int = 0) -> Iterator[Asked | Told]:
         """The log in order, from the event behind ``after`` on (events count from 1)."""
-        for row in self._rows(
-            "SELECT kind, number, time, choices, graph_key, source, outcome, measurement, cache_key"
-            " FROM event WHERE id > ? ORDER BY id",
-            (after,),
-        ):
-            kind, number, moment, choices, graph_key, source, outcome, measurement, cache_key = row
-            if kind == "ask":
-                yield Asked(Ask(number, choices_of(choices)), graph_key, source, moment)
-            else:
-                parsed = Measurement.from_dict(json.loads(measurement))
-                yield Told(number, codec.outcome_from_json(outcome), parsed, cache_key, moment)
+        for row in self._rows(f"{EVENTS} WHERE id > ? ORDER BY id", (after,)):
+            with trouble.decoding(self.folder, f"trial {row[0]}"):
+                event = event_of(row)
+            yield event
 
     def trials(self) -> list[Trial]:
         """All trials by number, running ones included."""
-        return [trial_of(row) for row in self._rows(f"{TRIALS} ORDER BY a.number")]
+        return self._trials(f"{TRIALS} ORDER BY a.number")
 
     def trial(self, number: int) -> Trial:
         """One trial.
@@ -243,14 +251,14 @@ class Study:
         Raises:
             StudyError: it was never asked.
         """
-        rows = self._rows(f"{TRIALS} AND a.number = ?", (number,))
-        if not rows:
+        found = self._trials(f"{TRIALS} AND a.number = ?", (number,))
+        if not found:
             raise StudyError(f"{self.folder}: trial {number} was never asked ({self.next_number} asks so far)")
-        return trial_of(rows[0])
+        return found[0]
 
     def in_flight(self) -> list[Trial]:
         """Trials asked and not told, by number."""
-        return [trial_of(row) for row in self._rows(f"{TRIALS} AND t.number IS NULL ORDER BY a.number")]
+        return self._trials(f"{TRIALS} AND t.number IS NULL ORDER BY a.number")
 
     def best(self) -> Trial | None:
         """The measured trial with the highest reward, the earliest of equals; None before the first."""
@@ -264,8 +272,9 @@ class Study:
         them again. Out of memory, timeouts and exceptions depend on the day and are measured anew.
         """
         states = ", ".join(f"'{state.value}'" for state in REPEATABLE)
-        rows = self._rows(f"{TRIALS} AND t.cache_key = ? AND t.state IN ({states}) ORDER BY t.id LIMIT 1", (cache_key,))
-        return trial_of(rows[0]) if rows else None
+        query = f"{TRIALS} AND t.cache_key = ? AND t.state IN ({states}) ORDER BY t.id LIMIT 1"
+        found = self._trials(query, (cache_key,))
+        return found[0] if found else None
 
     def measurement(self, cache_key: str) -> Measurement | None:
         """The measurement of :meth:`measured_as`."""
@@ -287,17 +296,49 @@ class Study:
             StudyError: it cannot be decoded (the log does not need it).
         """
         rows = self._rows("SELECT event, data, tensors FROM snapshot")
-        return (rows[0][0], codec.snapshot_from_row(*rows[0][1:])) if rows else None
+        if not rows:
+            return None
+        with trouble.decoding(self.folder, "the snapshot of its strategy"):
+            return rows[0][0], codec.snapshot_from_row(*rows[0][1:])
 
     @property
     def injected(self) -> tuple[tuple[int, int], ...]:
         """Ranges [first, end) of trials that an earlier resume had to feed in as choices from outside."""
-        return tuple((first, end) for first, end in json.loads(self._meta("injected")))
+        return self._from_meta("injected", lambda text: tuple((first, end) for first, end in json.loads(text)))
 
     def mark_injected(self, first: int) -> None:
         """Note that all trials from ``first`` to the last one of the log are fed in from outside."""
         ranges = [*self.injected, (first, self.next_number)]
         self._write("UPDATE meta SET value = ? WHERE key = 'injected'", (json.dumps(ranges),))
+
+    def count_deaths(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Note that a process ended while these trials were being measured in it; how many ended so over each."""
+        before = self._deaths()
+        counts = {number: before.get(number, 0) + 1 for number in numbers}
+        if counts or before:  # trials that have come to an end need no count any more
+            self._keep_deaths(counts)
+        return counts
+
+    def forgive_deaths(self) -> None:
+        """Forget the counts, and do not count the present end of the process: it is on purpose."""
+        self._keep_deaths({trial.number: -1 for trial in self.in_flight()})
+
+    def _deaths(self) -> dict[int, int]:
+        rows = self._rows("SELECT value FROM meta WHERE key = 'deaths'")
+        with trouble.decoding(self.folder, "its deaths"):
+            return {int(number): int(count) for number, count in json.loads(rows[0][0])} if rows else {}
+
+    def _keep_deaths(self, counts: Mapping[int, int]) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES ('deaths', ?)", (json.dumps(list(counts.items())),))
+
+    def frame(self) -> pd.DataFrame:
+        """All trials by number as a table of pandas, one row each, running ones included.
+
+        The columns are told in :mod:`nasneck.study.frame`.
+        """
+        from nasneck.study.frame import frame
+
+        return frame(self)
 
     def to_optuna(self, storage: str | BaseStorage | None = None, study_name: str | None = None) -> OptunaStudy:
         """Copy all trials, running ones included, into a new study of Optuna that maximises ``reward``.
@@ -335,14 +376,28 @@ class Study:
             raise StudyError(f"{self.folder}: the study says nothing of its {key}")
         return rows[0][0]
 
+    def _from_meta(self, key: str, decode: Callable[[str], T]) -> T:
+        text = self._meta(key)
+        with trouble.decoding(self.folder, f"its {key}"):
+            return decode(text)
+
+    def _trials(self, query: str, values: tuple[Any, ...] = ()) -> list[Trial]:
+        trials = []
+        for row in self._rows(query, values):
+            with trouble.decoding(self.folder, f"trial {row[0]}"):
+                trials.append(trial_of(row))
+        return trials
+
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise StudyError(f"{self.folder}: the study cannot be read: {error}") from None
+        except trouble.FILE_ERRORS as error:
+            why = trouble.explain(error, "try again")
+            raise StudyError(f"{self.folder}: the study cannot be read: {why}") from None
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         try:
             self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise StudyError(f"{self.folder}: the study cannot be written: {error}") from None
+        except trouble.FILE_ERRORS as error:
+            why = trouble.explain(error)
+            raise StudyError(f"{self.folder}: the study cannot be written: {why}") from None

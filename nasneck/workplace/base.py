@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from nasneck.experiment import Experiment
 from nasneck.graph import NeckGraph
-from nasneck.proxy import evaluation_key
+from nasneck.proxy import ProxyTask, evaluation_key
 from nasneck.proxy.views import Progress as Preparing
-from nasneck.runner import Desk, Summary
+from nasneck.runner import Desk, Halving, Summary
+from nasneck.runner.measuring import Evaluate
 from nasneck.space import SearchSpace
+from nasneck.study import Study
+from nasneck.trial import Measurement
 
 Warn = Callable[[str], object]
 
@@ -53,6 +57,25 @@ class Workplace(Protocol):
         """When two graphs need no second measurement; after :meth:`prepare`."""
         ...
 
+    def refuse(self, graph: NeckGraph) -> Measurement | None:
+        """Says of a graph that it is over a limit, without measuring it; after :meth:`prepare`."""
+        ...
+
     def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
         """Measure until the desk has no more jobs; ``folder`` is the study's."""
         ...
+
+
+def halving_of(experiment: Experiment, study: Study) -> Halving | None:
+    """Successive halving as ``experiment`` wants it, with what ``study`` knows."""
+    halving = experiment.halving
+    return Halving(len(halving.steps), halving.reduction, study.trials()) if halving.steps else None
+
+
+def evaluator(task: ProxyTask, experiment: Experiment) -> Evaluate:
+    """What measures graphs for a search."""
+
+    def evaluate(graph: NeckGraph, latencies: Mapping[str, float] | None = None) -> Iterator[Measurement]:
+        return task.stages(graph, seed=experiment.seed, rungs=experiment.halving.steps, latencies=latencies)
+
+    return evaluate

@@ -15,12 +15,14 @@ from nasneck.errors import ClusterError, ConfigError
 from nasneck.experiment import Experiment
 from nasneck.graph import NeckGraph
 from nasneck.proxy import WeightStore
+from nasneck.proxy.deployed import Deployed
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary
 from nasneck.runner.cluster import Node, Remote, Share, connected, nodes, on_each, room
 from nasneck.runner.spool import FOLDER, Spool
 from nasneck.space import SearchSpace
-from nasneck.workplace.base import Warn, search_key
+from nasneck.trial import Measurement
+from nasneck.workplace.base import Warn, halving_of, search_key
 from nasneck.workplace.recipe import MakeEvaluator, Preparation, Prepared, Recipe
 
 
@@ -98,6 +100,14 @@ class ClusterWorkplace:
             raise RuntimeError("prepare() comes before cache_key()")
         return search_key(self._prepared.context, graph)
 
+    def refuse(self, graph: NeckGraph) -> Measurement | None:
+        """By parameters and multiply-adds, here, before a worker is bothered."""
+        if self._prepared is None:
+            raise RuntimeError("prepare() comes before refuse()")
+        experiment = self._experiment
+        deployed = Deployed(experiment.objective, experiment.neck, self._prepared.in_channels, experiment.proxy.canvas)
+        return deployed.refuse(graph)
+
     def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
         """Measure with all workers at once."""
         from nasneck.runner.tune import run_on_tune
@@ -114,6 +124,8 @@ class ClusterWorkplace:
                 share=self._share,
                 spool=spool,
                 scratch=spool.scratch,
+                halving=lambda: halving_of(self._experiment, desk.study),
+                timeout_s=self._experiment.proxy.timeout_s,
                 on_warning=self._on_warning,
             )
         finally:

@@ -13,7 +13,8 @@ from nasneck.proxy import ProxyTask
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary, run
 from nasneck.space import SearchSpace
-from nasneck.workplace.base import search_key
+from nasneck.trial import Measurement
+from nasneck.workplace.base import evaluator, halving_of, search_key
 
 
 class LocalWorkplace:
@@ -28,8 +29,15 @@ class LocalWorkplace:
     workers = 1
 
     def __init__(self, experiment: Experiment, data: DetectionData, *, store: Path) -> None:
-        self._seed = experiment.seed
-        self._task = ProxyTask(experiment.proxy, experiment.neck, data, store=store, device=experiment.device)
+        self._experiment = experiment
+        self._task = ProxyTask(
+            experiment.proxy,
+            experiment.neck,
+            data,
+            store=store,
+            device=experiment.device,
+            objective=experiment.objective,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -50,11 +58,17 @@ class LocalWorkplace:
 
     def cache_key(self, graph: NeckGraph) -> str:
         """That of the proxy task, whatever the processor."""
-        return search_key(self._task.context(seed=self._seed), graph)
+        return search_key(self._task.context(seed=self._experiment.seed), graph)
+
+    def refuse(self, graph: NeckGraph) -> Measurement | None:
+        """By parameters and multiply-adds."""
+        return self._task.deployed.refuse(graph)
 
     def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
         """Measure one after another."""
-        return run(desk, lambda graph: self._task.evaluate(graph, seed=self._seed))
+        experiment = self._experiment
+        halving = halving_of(experiment, desk.study)
+        return run(desk, evaluator(self._task, experiment), halving=halving, timeout_s=experiment.proxy.timeout_s)
 
 
 def computed_by(task: ProxyTask) -> dict[str, Any]:

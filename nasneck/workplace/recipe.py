@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from torch import Tensor
 from nasneck.data import load_data
 from nasneck.errors import ClusterError, DataError
 from nasneck.experiment import Experiment
-from nasneck.graph import NeckGraph
 from nasneck.provenance import version
 from nasneck.proxy import ProxyTask
 from nasneck.proxy.views import Progress as Preparing
-from nasneck.trial import Measurement
+from nasneck.runner.measuring import Evaluate
+from nasneck.workplace.base import evaluator
 from nasneck.workplace.local import computed_by
 
 Weights = dict[str, Tensor]
@@ -58,7 +58,13 @@ class Recipe:
         """
         experiment = self.experiment
         return ProxyTask(
-            experiment.proxy, experiment.neck, self._data(), store=None, device=self.device, weights=weights
+            experiment.proxy,
+            experiment.neck,
+            self._data(),
+            store=None,
+            device=self.device,
+            weights=weights,
+            objective=experiment.objective,
         )
 
     def _data(self) -> Any:
@@ -84,10 +90,12 @@ class Prepared:
     Args:
         context: Of evaluations, see :meth:`nasneck.proxy.ProxyTask.context`.
         weights: Of the backbone, if they are our own.
+        in_channels: Widths of the backbone's levels.
     """
 
     context: Mapping[str, Any]
     weights: Weights | None
+    in_channels: Mapping[int, int]
 
 
 class Preparation:
@@ -104,7 +112,7 @@ class Preparation:
     def prepare(self, progress: Preparing) -> Prepared:
         """Train the backbone, if its weights are to be our own and are not given."""
         self._task.prepare_weights(progress)
-        return Prepared(self._task.context(seed=self._seed), self._task.weights)
+        return Prepared(self._task.context(seed=self._seed), self._task.weights, self._task.in_channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ class MakeEvaluator:
     recipe: Recipe
     prepared: Prepared
 
-    def __call__(self) -> Callable[[NeckGraph], Measurement]:
+    def __call__(self) -> Evaluate:
         """Load data and features.
 
         Raises:
@@ -131,4 +139,4 @@ class MakeEvaluator:
                 f"this machine would measure differently ({', '.join(differ)}); with machines of several kinds, set "
                 "proxy.amp to on or off"
             )
-        return lambda graph: task.evaluate(graph, seed=seed)
+        return evaluator(task, self.recipe.experiment)

@@ -22,7 +22,7 @@ def run(command: list[str], *args: str) -> subprocess.CompletedProcess[str]:
 def test_help_and_mistakes(command: list[str]) -> None:
     shown = run(command, "--help")
     assert shown.returncode == 0 and shown.stderr == ""
-    for name in ("list", "show", "search", "compare", "export", "data"):
+    for name in ("list", "show", "search", "status", "study", "compare", "export", "data"):
         assert f"\n  {name} " in shown.stdout
     assert "..." not in shown.stdout.partition("Commands:")[2], "descriptions that fit"
     wrong = run(command, "--wrong")

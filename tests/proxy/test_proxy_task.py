@@ -26,7 +26,7 @@ SCRATCH = TrainConfig(steps=3, batch_size=4, learning_rate=0.001)
 
 
 def frozen(task: ProxyTask) -> torch.nn.Module:
-    fidelity = task._fidelity
+    fidelity = task.fidelity
     assert isinstance(fidelity, CachedTraining)
     return fidelity.frozen_backbone
 
@@ -102,12 +102,12 @@ def test_the_global_generator_is_left_alone(task: ProxyTask) -> None:
 def test_candidates_leave_the_frozen_backbone_and_the_features_alone(task: ProxyTask) -> None:
     backbone = frozen(task)
     before = state_digest(backbone.state_dict())
-    features = [m.clone() for m in task._fidelity._train_features._maps]  # type: ignore[attr-defined]
+    features = [m.clone() for m in task.fidelity._train_features._maps]  # type: ignore[attr-defined]
     assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
     for name in MEASURED:
         assert task.evaluate(NECKS[name](), seed=0, steps=4).state is State.OK
     assert state_digest(backbone.state_dict()) == before
-    after = task._fidelity._train_features._maps  # type: ignore[attr-defined]
+    after = task.fidelity._train_features._maps  # type: ignore[attr-defined]
     assert all(torch.equal(a, b) for a, b in zip(features, after, strict=True))
 
 
@@ -120,7 +120,7 @@ def test_the_backbone_is_trained_on_the_train_split_alone(
     split_type = type(task.data.train)
     read = split_type.__getitem__
     monkeypatch.setattr(split_type, "__getitem__", lambda self, i: (seen.add(self.name), read(self, i))[1])
-    task._fidelity.prepare()
+    task.fidelity.prepare()
     assert seen == {"train"}
     assert state_digest(frozen(task).state_dict()) != start
 
@@ -171,7 +171,7 @@ def test_a_backbone_that_diverges_is_one_clear_line(make_task: MakeTask, tmp_pat
 
 def test_loss_as_the_reward_needs_no_ap(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(reward="loss")
-    monkeypatch.setattr("nasneck.proxy.task.coco_ap", None)
+    monkeypatch.setattr("nasneck.proxy.evaluation.coco_ap", None)
     m = task.evaluate(fpn(), seed=0, steps=25)
     assert m.state is State.OK, m.text
     assert m.reward_kind == "loss"
@@ -187,7 +187,7 @@ def test_ap_is_that_of_the_canvas(task: ProxyTask, monkeypatch: pytest.MonkeyPat
         calls.append((truth, detections))
         return coco_ap(truth, detections, **options)
 
-    monkeypatch.setattr("nasneck.proxy.task.coco_ap", spy)
+    monkeypatch.setattr("nasneck.proxy.evaluation.coco_ap", spy)
     assert task.evaluate(fpn(), seed=0, steps=2).state is State.OK
     truth, detections = calls[0]
     assert set(detections) == set(task.data.reward.image_ids)
@@ -226,8 +226,8 @@ class TestScratch:
     def test_training_changes_the_backbone(self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
         task = make_task(fidelity="scratch", train=SCRATCH)
         made: list[torch.nn.Module] = []
-        new = task._fidelity.backbone
-        monkeypatch.setattr(task._fidelity, "backbone", lambda seed: made.append(new(seed)) or made[-1])
+        new = task.fidelity.backbone
+        monkeypatch.setattr(task.fidelity, "backbone", lambda seed: made.append(new(seed)) or made[-1])
         before = state_digest(new(3).state_dict())
         assert task.evaluate(fpn(), seed=3).state is State.OK
         assert state_digest(made[0].state_dict()) != before

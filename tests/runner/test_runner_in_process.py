@@ -114,7 +114,7 @@ def test_failures_are_rows_and_never_the_end(study: Study) -> None:
     }
     space = FakeSpace(10, 1, 1)
     strategy = Listed(space, [(i, 0, 0) for i in range(10)])
-    summary = run(study, strategy, space, Evaluator(failures), cache_key, trials=10)
+    summary = run(study, strategy, space, Evaluator(failures), cache_key, trials=9)
     rows = [(str(t.state), t.measurement.text if t.measurement else None) for t in study.trials()]
     assert rows == [
         ("error", "ValueError: bad shape"),
@@ -131,7 +131,7 @@ def test_failures_are_rows_and_never_the_end(study: Study) -> None:
     assert [outcome.values for _, outcome in strategy.told] == [()] * 9 + [(18 / 23,)]
     assert [outcome.state for _, outcome in strategy.told][:3] == [State.ERROR, State.OOM, State.OOM]
     assert strategy.told[0][1].text == "ValueError: bad shape"
-    assert (summary.measured, summary.failed) == (10, 8)
+    assert (summary.measured, summary.failed) == (9, 8), "one was refused, which costs nothing and is no failure"
 
 
 def test_what_is_measured_again_and_what_is_not(study: Study) -> None:
@@ -218,6 +218,9 @@ def test_progress(study: Study) -> None:
     assert [p.cached for p in ended] == [0, 1, 1, 1, 1]
     assert {p.budget for p in seen} == {4}
     assert seen[0].seconds_per_trial is None and seen[0].seconds_left is None and seen[0].best is None
+    assert [p.running for p in seen] == [1, 0] * 5
+    assert [p.failed for p in ended] == [0, 0, 1, 1, 1]
+    assert seen[0].candidates_per_hour is None and all(p.candidates_per_hour for p in ended)
     for p in ended:
         assert p.seconds_per_trial is not None and 0 < p.seconds_per_trial < 2
         assert p.seconds_left == pytest.approx(p.seconds_per_trial * (4 - p.measured))

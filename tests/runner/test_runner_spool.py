@@ -87,5 +87,28 @@ def test_what_does_not_fit_is_not_committed(study: Study, spool: Spool) -> None:
     assert [path.name for path in spool.folder.glob("*.json")] == ["mine.json"], "the others will never fit"
 
 
+@pytest.mark.parametrize("result", [True, False])
+def test_what_was_killed_in_the_middle_is_tidied_up(study: Study, spool: Spool, result: bool) -> None:
+    """Half a measurement and half a mark, and Tune's own files of a driver that was killed."""
+    for name in (".1.json.x7", ".mark.a_"):
+        (spool.folder / name).write_text('{"schema": "nasn')
+    spool.scratch.mkdir()
+    (spool.scratch / "of_tune").touch()
+    if result:
+        spool.put(1, (1, 7), key_of((1, 7)), DONE)
+    assert bring_home(study, spool.folder, key_of) == result
+    assert not spool.folder.exists()
+
+
+def test_a_file_that_cannot_be_taken_away_is_no_obstacle(study: Study, spool: Spool) -> None:
+    spool.put(1, (1, 7), key_of((1, 7)), DONE)
+    (spool.folder / "0.json").mkdir()
+    spool.drop(0)
+    assert bring_home(study, spool.folder, key_of) == 1
+    spool.remove()
+    assert [path.name for path in spool.folder.iterdir()] == ["0.json"]
+    assert bring_home(study, spool.folder, key_of) == 0
+
+
 def test_no_spool_at_all(study: Study, tmp_path: Path) -> None:
     assert bring_home(study, tmp_path / "none", key_of) == 0

@@ -93,7 +93,7 @@ def test_best_is_the_first_of_the_highest_measured(tmp_path: Path) -> None:
 
 
 def test_measurements_that_can_be_used_again(tmp_path: Path) -> None:
-    again = {State.OK, State.NAN, State.REJECTED}
+    again = {State.OK, State.NAN, State.REJECTED, State.PRUNED}
     with new(tmp_path) as study:
         for number, state in enumerate(State):
             study.asked(Ask(number, (number,)), graph_key="g")

@@ -69,6 +69,31 @@ def searched(folder: Path, trials: int = 25) -> Study:
     return study
 
 
+@pytest.mark.parametrize(
+    ("objective", "names"),
+    [
+        ({"names": ["reward", "latency"], "soft": None}, ["reward", "latency"]),
+        ({"names": ["reward"], "soft": "latency"}, ["reward weighed by latency"]),
+    ],
+)
+def test_what_was_optimised(tmp_path: Path, objective: dict[str, object], names: list[str]) -> None:
+    from optuna.study import StudyDirection
+
+    with Study.create(tmp_path, experiment={"objective": objective}, seed=7, decisions=DECISIONS) as study:
+        told = [(0.5, -3.0), (0.25, -1.0), (0.4, -5.0)]
+        for number, values in enumerate(told):
+            study.asked(Ask(number, (0, 0, 0)), graph_key="g")
+            state = State.PRUNED if number == 2 else State.OK
+            outcome = Outcome(values[: len(names)], state)
+            study.told(number, outcome, Measurement(state, reward=0.9), cache_key=None)
+        copy = study.to_optuna()
+    assert copy.metric_names == names
+    assert copy.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(names)]
+    values = [trial.values for trial in copy.trials if trial.state is TrialState.COMPLETE]
+    assert values == ([[0.5, 3.0], [0.25, 1.0]] if len(names) == 2 else [[0.5], [0.25]])
+    assert len(copy.best_trials) == len(names), "both are on the front: one is better, the other one faster"
+
+
 # --- decisions -------------------------------------------------------------------------------------------
 
 
@@ -131,7 +156,7 @@ def study_created(folder: Path) -> str:
 def test_attributes(tmp_path: Path) -> None:
     with of_every_kind(tmp_path) as study:
         attributes = [trial.user_attrs for trial in study.to_optuna().trials]
-    common = {"seed": 0, "steps": 0, "split": "reward", "reward_kind": "ap"}
+    common = {"seed": 0, "steps": 0, "rung": 0, "split": "reward", "reward_kind": "ap"}
     assert attributes[0] == {
         **common,
         "state": "ok",

@@ -190,6 +190,21 @@ def test_other_library_version_is_said_once_and_nothing_is_lost(
         assert "no longer repeats the log from trial" in resume(study, make).warning
 
 
+@names
+def test_other_versions_that_repeat_the_log_are_said_once(tmp_path: Path, name: str) -> None:
+    with Study.create(tmp_path, experiment={}, seed=0) as study:
+        driver = Driver(study, maker(name)())
+        for _ in range(30):
+            driver.step()
+        study._db.execute("UPDATE meta SET value = json_set(value, '$.torch', '1.0') WHERE key = 'versions'")
+        resumed = resume(study, maker(name))
+        assert resumed.warning.startswith("the study goes on with other versions (torch 1.0 -> ")
+        assert "\n" not in resumed.warning
+        assert [resumed.strategy.ask() for _ in range(5)] == [driver.strategy.ask() for _ in range(5)]
+        assert resume(study, maker(name)).warning == ""
+        assert study.versions["torch"] == "1.0", "what made it stays on record"
+
+
 def test_empty_study_gives_a_fresh_strategy(tmp_path: Path) -> None:
     with Study.create(tmp_path, experiment={}, seed=0) as study:
         assert resume(study, maker("random")).strategy.ask() == maker("random")().ask()
