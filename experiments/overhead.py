@@ -168,7 +168,7 @@ class TimedStudy(Study):
 
 
 def tune(
-    space: Space, folder: Path, seed: int, *, rounds: int = 6, trials: int = 200, workers: int = 2
+    space: Space, folder: Path, seed: int, *, rounds: int = 8, trials: int = 200, workers: int = 2
 ) -> Iterator[Row]:
     """Searches by us and by bare Tune in turn: the same settings, workers and sizes.
 

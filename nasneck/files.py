@@ -24,8 +24,14 @@ def check_folder(path: str | Path) -> None:
             raise ConfigError(f"{path}: cannot be made a folder ({place} is a file)")
 
 
-def write_atomically(path: str | Path, text: str) -> Path:
+def write_atomically(path: str | Path, text: str, *, durable: bool = True) -> Path:
     """Write ``text`` to ``path`` through a temporary file beside it; folders are made.
+
+    Args:
+        path: Of the file.
+        text: All of it.
+        durable: Wait until it is on the disk. Without, it survives the end of any process, but after a loss of power
+            the file may be empty.
 
     Raises:
         ConfigError: the place cannot be written.
@@ -39,7 +45,8 @@ def write_atomically(path: str | Path, text: str) -> Path:
             try:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
                 Path(file.name).chmod(0o644)
                 Path(file.name).replace(path)
             except BaseException:

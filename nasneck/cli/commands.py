@@ -192,7 +192,7 @@ def confirm(
     seeds: Annotated[int | None, typer.Option(help="Trainings of each. Default: likewise.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of each. Default: likewise, or twice the search's.")] = None,
 ) -> int:
-    """Retrain the best of a search longer, with several seeds, and choose its winner."""
+    """Retrain the best of a search with several seeds; name the winner."""
     from nasneck.search import study_experiment
     from nasneck.study import Study
 

@@ -1,4 +1,4 @@
-"""Measurements on their way home: what a worker finished is on disk before it says so.
+"""Measurements on their way home: what a worker finished is in a file before it says so.
 
 A worker writes ``<run>/.spool/<number>.json``, then answers; the driver commits the answer to the study and
 takes the file away. Files that are left when a driver starts are results whose driver was killed in between:
@@ -59,7 +59,10 @@ class Spool:
             return False
 
     def put(self, number: int, choices: Choices, cache_key: str, measurement: Measurement) -> None:
-        """Write a measurement, whole or not at all; it is on disk when this returns.
+        """Write a measurement, whole or not at all; it survives the end of this process, and of the driver.
+
+        Waiting for the disk would cost more than all else: it guards against a loss of power in the moment before
+        the driver commits, and a file that such a loss leaves empty is passed over.
 
         Raises:
             ConfigError: it cannot be written.
@@ -71,7 +74,7 @@ class Spool:
             "cache_key": cache_key,
             "measurement": measurement.to_dict(),
         }
-        write_atomically(self._path(number), json.dumps(content) + "\n")
+        write_atomically(self._path(number), json.dumps(content) + "\n", durable=False)
 
     def get(self, number: int, cache_key: str) -> Measurement | None:
         """What was put for this trial under this key, by whichever worker; None if there is nothing."""

@@ -1,7 +1,7 @@
 """Searching with several workers at once, on Ray Tune.
 
     desk ──next()──> searcher.suggest ──> Tune ──> Worker.step, in its own process, on some machine
-         <─finish()─ searcher.on_trial_complete <──────────┘ (measurement; on disk in the spool by then)
+         <─finish()─ searcher.on_trial_complete <──────────┘ (measurement; in the spool by then)
 
 Tune starts, places and watches the workers. It decides nothing and its own snapshots are not used: what is
 asked and measured is the study's. A worker that dies, alone or with its machine, costs a new attempt.

@@ -1,6 +1,6 @@
 """The SQLite file of a study: schema, opening and checking it, never its meaning.
 
-WAL, so that readers do not wait for the writer; ``synchronous=FULL``, so that a committed row survives loss
+WAL, so that readers do not wait for the writer; ``synchronous=FULL``, so that a committed result survives loss
 of power. Every write is one statement and so a transaction of its own: nothing can be half-written.
 """
 

@@ -52,6 +52,9 @@ class Study:
     Every method raises ``StudyError`` if the file cannot be read or written.
     """
 
+    # In WAL mode NORMAL does not wait for the disk, and FULL takes all that was written before along.
+    _light, _full = "NORMAL", "FULL"
+
     def __init__(self, folder: Path, db: sqlite3.Connection, lock: FolderLock | None) -> None:
         self.folder = folder
         self._db = db
@@ -200,7 +203,10 @@ class Study:
         return self._rows("SELECT coalesce(max(number) + 1, 0) FROM event")[0][0]
 
     def asked(self, ask: Ask, *, graph_key: str, source: str = "strategy") -> None:
-        """Append an ask, before its evaluation starts.
+        """Append an ask, before its evaluation starts; from then on it survives the end of this process.
+
+        It is on disk with the next result, which is soon enough: if the machine loses power before, the evaluation is
+        lost too, and the strategy asks the same again.
 
         Raises:
             StudyError: its number is not the next one.
@@ -210,6 +216,7 @@ class Study:
         self._write(
             "INSERT INTO event (kind, number, time, choices, graph_key, source) VALUES ('ask', ?, ?, ?, ?, ?)",
             (ask.number, time.time(), json.dumps(list(ask.choices)), graph_key, source),
+            synchronous=self._light,
         )
 
     def told(self, number: int, outcome: Outcome, measurement: Measurement, *, cache_key: str | None) -> None:
@@ -287,6 +294,7 @@ class Study:
         self._write(
             "INSERT OR REPLACE INTO snapshot VALUES (1, (SELECT coalesce(max(id), 0) FROM event), ?, ?)",
             (data, tensors),
+            synchronous=self._light,  # the log is enough without it
         )
 
     def latest_snapshot(self) -> tuple[int, Snapshot] | None:
@@ -395,9 +403,16 @@ class Study:
             why = trouble.explain(error, "try again")
             raise StudyError(f"{self.folder}: the study cannot be read: {why}") from None
 
-    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+    def _write(self, statement: str, values: tuple[Any, ...], *, synchronous: str | None = None) -> None:
         try:
-            self._db.execute(statement, values)
+            if synchronous is None:
+                self._db.execute(statement, values)
+                return
+            self._db.execute(f"PRAGMA synchronous = {synchronous}")
+            try:
+                self._db.execute(statement, values)
+            finally:
+                self._db.execute(f"PRAGMA synchronous = {self._full}")
         except trouble.FILE_ERRORS as error:
             why = trouble.explain(error)
             raise StudyError(f"{self.folder}: the study cannot be written: {why}") from None

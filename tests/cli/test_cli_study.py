@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -107,6 +109,8 @@ def test_scalars_of_a_search_that_was_killed_and_goes_on(cli: Cli, experiment: s
     running.until(lambda: told(cli.cwd / "q") >= 3)
     running.send(signal.SIGKILL)
     running.wait()
+    seen = steps(cli.cwd / "q")
+    assert seen == list(range(len(seen))) and len(seen) >= 2, "what had ended was there to be seen"
     out = cli.good(*args, "--resume")
     assert "9 trials measured" in out
     assert steps(cli.cwd / "q") == list(range(told(cli.cwd / "q")))
@@ -130,19 +134,18 @@ def test_going_on_after_ctrl_c_goes_on_with_scalars(cli: Cli, experiment: str) -
     assert steps(cli.cwd / "q") == list(range(told(cli.cwd / "q")))
 
 
-def test_no_scalars_unless_asked_for(cli: Cli, experiment: str, study: Path) -> None:
-    assert not (study / "tensorboard").exists()
-    cli.good("search", experiment, "--out", "q", "--set", "search.trials=1")
+def test_no_scalars_unless_asked_for(cli: Cli, experiment: str) -> None:
+    args = ["search", experiment, "--out", "q", "--set", "search.trials=1"]
+    cli.good(*args)
     assert not (cli.cwd / "q/tensorboard").exists()
-    assert "already holds a study" in cli.bad("search", experiment, "--out", "q", "--tensorboard")
+    assert "already holds a study" in cli.bad(*args, "--tensorboard")
     assert not (cli.cwd / "q/tensorboard").exists()
+    cli.good(*args, "--tensorboard", "--resume")  # nothing is left to do but this
+    assert steps(cli.cwd / "q") == [0]
 
 
-def test_without_tensorboard_nothing_begins(cli: Cli, experiment: str, tmp_path: Path) -> None:
+def test_without_tensorboard_nothing_begins(cli: Cli, experiment: str) -> None:
     """In a process of its own, as the package is there for all others."""
-    import subprocess
-    import sys
-
     code = "import sys\nsys.modules['tensorboard'] = None\nfrom nasneck.cli import main\nmain(sys.argv[1:])"
     args = [sys.executable, "-W", "ignore", "-c", code, "search", experiment, "--out", "q", "--tensorboard"]
     ended = subprocess.run(args, capture_output=True, text=True, check=False, cwd=cli.cwd)

@@ -171,7 +171,7 @@ def kill(drivers: Drivers, driver: int, place: Path, moment: Callable[[], bool],
     Args:
         frozen: So many seconds it stands still before, while workers finish what they are at.
     """
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not moment():
         assert time.monotonic() < deadline, (place / "log").read_text()
         if psutil.Process(driver).status() == psutil.STATUS_ZOMBIE:

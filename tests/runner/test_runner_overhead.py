@@ -37,6 +37,7 @@ def fresh(name: str) -> Strategy:
 
 def no_waiting(study: Study) -> None:
     """For tests that make thousands of trials and pull no plug."""
+    study._light = study._full = "OFF"
     study._db.execute("PRAGMA synchronous = OFF")
 
 
@@ -82,9 +83,34 @@ def test_a_trial_takes_two_commits_and_few_statements(study: Study) -> None:
     trials = " ".join(notes).split("EVALUATE")[1:-1]
     assert len(set(trials)) == 1, "every trial costs what the others do"
     after, before = trials[0].split("TELL")
-    assert [word for word in after.split() if word != "SELECT"] == ["INSERT"]
-    assert [word for word in before.split() if word != "SELECT"] == ["INSERT"], "each is a commit of its own"
+    assert [word for word in after.split() if word != "SELECT"] == ["INSERT"], "each is a commit of its own"
+    assert [word for word in before.split() if word != "SELECT"] == ["PRAGMA", "INSERT", "PRAGMA"]
     assert Counter(trials[0].split())["SELECT"] <= 3
+
+
+def test_only_results_wait_for_the_disk(study: Study) -> None:
+    """An ask survives the end of the process; with the next result it is on disk, too."""
+    levels: list[tuple[str, int]] = []
+
+    def level(statement: str) -> None:
+        if statement.startswith("INSERT INTO event"):
+            levels.append(("ask" if "'ask'" in statement else "tell", synchronous()))
+
+    def synchronous() -> int:
+        return last[-1]
+
+    last = [study._db.execute("PRAGMA synchronous").fetchone()[0]]
+
+    def trace(statement: str) -> None:
+        if statement.startswith("PRAGMA synchronous ="):
+            last.append({"NORMAL": 1, "FULL": 2}[statement.rpartition(" ")[2]])
+        level(statement)
+
+    study._db.set_trace_callback(trace)
+    run(study, Listed(SPACE, [(0,) * 8, (1, *(0,) * 7)]), SPACE, evaluate, cache_key, trials=2)
+    study._db.set_trace_callback(None)
+    assert levels == [("ask", 1), ("tell", 2)] * 2
+    assert study._db.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 @pytest.mark.parametrize(("name", "snapshots"), [("random", 15), ("evolution", 15), ("controller", 4)])
@@ -122,6 +148,5 @@ def test_a_snapshot_grows_by_no_more_than_a_place_in_the_order(study: Study, nam
         "SELECT sum(length(ifnull(choices, '')) + length(ifnull(outcome, '')) + length(ifnull(measurement, '')))"
         f" FROM event WHERE number >= {2 * EVERY}"
     ).fetchone()
-    print(name, early, late, log)
     assert late - early < log / 4
     assert abs(late_tensors - early_tensors) < 100

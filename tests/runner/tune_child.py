@@ -29,7 +29,7 @@ import torch
 from search_fakes import FakeGraph, FakeSpace, cache_key, reward
 
 from nasneck.errors import NasneckError, StudyError
-from nasneck.runner import Desk
+from nasneck.runner import Desk, cluster
 from nasneck.runner.cluster import Share, connected
 from nasneck.runner.spool import FOLDER, Spool, bring_home
 from nasneck.strategy import Strategy, make_strategy
@@ -182,12 +182,12 @@ def _cluster(request: dict[str, Any], answer: int, stop: int) -> NoReturn:
     _move(request["cwd"], os.devnull)
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": WORKERS, "include_dashboard": False})
-    raylet = cluster.head_node.all_processes["raylet"][0].process.pid
-    os.write(answer, json.dumps({"address": cluster.address, "raylet": raylet}).encode() + b"\n")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": WORKERS, "include_dashboard": False})
+    raylet = made.head_node.all_processes["raylet"][0].process.pid
+    os.write(answer, json.dumps({"address": made.address, "raylet": raylet}).encode() + b"\n")
     os.close(answer)
     os.read(stop, 1)  # until the other end is closed
-    cluster.shutdown()
+    made.shutdown()
     os._exit(0)
 
 
@@ -203,7 +203,7 @@ def _move(cwd: str, log: str) -> None:
 def serve() -> None:
     """Until standard input ends; what a failed test has left running ends with it."""
     running: set[int] = set()
-    cluster: tuple[int, int] | None = None
+    started: tuple[int, int] | None = None  # a cluster: its process, and what it watches
     while line := sys.stdin.readline():
         request = json.loads(line)
         answer: dict[str, Any]
@@ -220,14 +220,14 @@ def serve() -> None:
                 _cluster(request, tell, watched)
             os.close(tell)
             os.close(watched)
-            cluster = pid, stop
+            started = pid, stop
             with os.fdopen(told) as lines:
                 answer = json.loads(lines.readline())
         else:
             pid = os.fork()
             if pid == 0:
-                if cluster is not None:
-                    os.close(cluster[1])
+                if started is not None:
+                    os.close(started[1])
                 _child(request)
             answer = {"pid": pid}
             running.add(pid)
@@ -235,13 +235,14 @@ def serve() -> None:
     for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    if cluster is not None:
-        os.close(cluster[1])
-        os.waitpid(cluster[0], 0)
+    if started is not None:
+        os.close(started[1])
+        os.waitpid(started[0], 0)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    cluster.ANSWER_S = 90.0  # other tests may keep the machine busy
     # Slow imports happen before the first fork; none of them starts a thread.
 
     make("controller").ask()
