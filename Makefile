@@ -1,4 +1,4 @@
-# make quickstart   set everything up, search a neck on generated data, compare it, export it
+# make quickstart   set everything up, search a neck on generated data, confirm it, compare it, export it
 # make test         set everything up, run linters, type checker and tests
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
 quickstart: setup
-	OMP_NUM_THREADS=1 $(BIN)/nasneck search experiments/quickstart.toml --out $(RUN) $(if $(wildcard $(RUN)/study.sqlite),--resume)
+	OMP_NUM_THREADS=1 $(BIN)/nasneck search experiments/quickstart.toml --out $(RUN) --confirm $(if $(wildcard $(RUN)/study.sqlite),--resume)
 	OMP_NUM_THREADS=1 $(BIN)/nasneck compare $(RUN) fpn panet bifpn nas_fpn --experiment experiments/quickstart.toml --out $(RUN)/compare
 	$(BIN)/nasneck export $(RUN) --in-channels 3:512,4:1024,5:2048 --channels 256 --out $(RUN)/neck.py
 	@echo

@@ -33,6 +33,7 @@ _MEASURED = [
     "steps",
     "rung",
     "batch_size",
+    "attempts",
     "split",
     "device",
     "text",

@@ -83,6 +83,7 @@ class Measurement:
         rung: Fidelity that ``reward`` belongs to, see :class:`Outcome`.
         scores: What was compared at each lower rung, the lowest first: minus the early loss.
         batch_size: Images per step, where it had to be less than the setting says; else None.
+        attempts: How often it was begun, those included that ended with their process.
         split: The split that the AP was taken on, ``"reward"`` or ``"test"``.
         device: Where it ran, for example ``"cpu: AMD EPYC, 2 threads"``.
         text: The reason, where the state needs one.
@@ -109,6 +110,7 @@ class Measurement:
     rung: int = 0
     scores: tuple[float, ...] = ()
     batch_size: int | None = None
+    attempts: int = 1
     split: str = "reward"
     device: str = ""
     text: str = ""

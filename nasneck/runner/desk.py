@@ -217,8 +217,13 @@ class Desk(Generic[G]):
         self._on_event(self._tally.progress(trial))
         self._end(trial, measurement, key)
 
-    def finish(self, number: int, measurement: Measurement) -> None:
+    def finish(self, number: int, measurement: Measurement, *, deaths: int = 0) -> None:
         """Take in the measurement of a job, for itself and for the duplicates that wait for it.
+
+        Args:
+            number: Of the trial.
+            measurement: What came out.
+            deaths: So many processes ended over it, as far as the runner knows.
 
         Raises:
             StudyError: no such job is running, or the study cannot be written.
@@ -227,6 +232,9 @@ class Desk(Generic[G]):
             raise StudyError(f"{self.study.folder}: trial {number} is not being measured")
         running = self._running[number]
         trial, key = running.job.trial, running.job.cache_key
+        before = deaths + max(0, self._deaths.get(number, 0))
+        if before:
+            measurement = replace(measurement, attempts=1 + before)
         ended = self._end(trial, measurement, key, seconds=time.monotonic() - running.started)
         # Only now: if writing failed, the job is still one that is running.
         del self._running[number], self._number_of[key]

@@ -189,7 +189,8 @@ class DeskSearcher(Searcher):
                 raise ClusterError(str(result["fatal"]))
             self._deaths = self._no_starts = 0
             measurement = Measurement.from_dict(json.loads(result["measurement"]))
-            self._finish(self._jobs.pop(trial_id), measurement)
+            job = self._jobs.pop(trial_id)
+            self._finish(job, measurement, self._attempts.get(job.number, 0))
 
     def failed(self, trial_id: str, reason: str, *, started: bool = True) -> None:
         """A worker died over a trial, or could not start for it."""
@@ -217,7 +218,8 @@ class DeskSearcher(Searcher):
                 self._again.append(job)
             else:
                 state = State.OOM if "low on memory" in reason else State.ERROR
-                self._finish(job, Measurement(state, text=f"{attempts} workers died over it; the last one: {reason}"))
+                text = f"{attempts} workers died over it; the last one: {reason}"
+                self._finish(job, Measurement(state, text=text), attempts - 1)  # the last death is the attempt itself
 
     def broke_off(self, error: Exception) -> None:
         """Tune's run ended with ``error`` and all its workers with it.
@@ -245,8 +247,8 @@ class DeskSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Never called: a search is resumed from its study."""
 
-    def _finish(self, job: Job[Any], measurement: Measurement) -> None:
-        self._desk.finish(job.number, measurement)
+    def _finish(self, job: Job[Any], measurement: Measurement, deaths: int) -> None:
+        self._desk.finish(job.number, measurement, deaths=deaths)
         self._attempts.pop(job.number, None)
         if self._spool is not None:
             self._spool.drop(job.number)

@@ -225,9 +225,12 @@ class Study:
         Raises:
             StudyError: a number that was never asked, or that has a result.
         """
-        trial = self.trial(number)
-        if trial.state is not None:
-            raise StudyError(f"{self.folder}: trial {number} already has a result ({trial.state})")
+        # Not the trial itself: decoding it would cost as much as writing.
+        states = dict(self._rows("SELECT kind, state FROM event WHERE number = ?", (number,)))
+        if "ask" not in states:
+            raise self._never_asked(number)
+        if "tell" in states:
+            raise StudyError(f"{self.folder}: trial {number} already has a result ({states['tell']})")
         self._write(
             "INSERT INTO event (kind, number, time, outcome, measurement, state, cache_key)"
             " VALUES ('tell', ?, ?, ?, ?, ?, ?)",
@@ -260,7 +263,7 @@ class Study:
         """
         found = self._trials(f"{TRIALS} AND a.number = ?", (number,))
         if not found:
-            raise StudyError(f"{self.folder}: trial {number} was never asked ({self.next_number} asks so far)")
+            raise self._never_asked(number)
         return found[0]
 
     def in_flight(self) -> list[Trial]:
@@ -377,6 +380,9 @@ class Study:
             raise StudyError(f"{self.folder}: the study was made with another experiment: {'; '.join(found[:5])}{more}")
         if stored != experiment:
             self._write("UPDATE meta SET value = ? WHERE key = 'experiment'", (as_json(experiment),))
+
+    def _never_asked(self, number: int) -> StudyError:
+        return StudyError(f"{self.folder}: trial {number} was never asked ({self.next_number} asks so far)")
 
     def _meta(self, key: str) -> str:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))

@@ -197,6 +197,8 @@ def test_a_death_after_an_end_on_purpose_counts_anew(folder: Path) -> None:
     assert go_on(folder, evaluate=measured)
     with Study.read(folder) as study:
         assert [trial.state for trial in study.trials()] == [State.OK] * 3
+        attempts = [trial.measurement.attempts for trial in study.trials() if trial.measurement]
+    assert attempts == [1, DEATHS, 1], "those since the end on purpose"
 
 
 def test_the_death_of_a_driver_says_nothing_of_what_its_workers_measure(folder: Path) -> None:

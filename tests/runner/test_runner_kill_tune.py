@@ -246,7 +246,7 @@ def test_killed_again_and_again(drivers: Drivers, cluster: Cluster, tmp_path: Pa
     rng, lefts, trials = random.Random(1), [], 300 if LONG else 40
     notes = tmp_path / "notes"
     notes.touch()
-    while len(lefts) < (25 if LONG else 3):
+    while len(lefts) < (25 if LONG else 2):
         begin, size = time.monotonic(), notes.stat().st_size
         driver = drivers.start(tmp_path, cluster.address, trials, name)
         # The second one before it measures anything, others after some evaluations.
@@ -255,11 +255,11 @@ def test_killed_again_and_again(drivers: Drivers, cluster: Cluster, tmp_path: Pa
             left = kill(drivers, driver, tmp_path, lambda: time.monotonic() > begin + wait, 0)  # noqa: B023
         else:
             goal = size + rng.randrange(30, 600)  # an evaluation makes two lines of some 20 bytes
-            frozen = rng.choice([0, 0.05, 0.3])
+            frozen = rng.choice([0, 0.05, 0.3]) if lefts else 0.3
             left = kill(drivers, driver, tmp_path, lambda: notes.stat().st_size >= goal, frozen)  # noqa: B023
         assert left is not None, "it was too quick to be killed"
         lefts.append(left)
-        if len(lefts) % 2:  # else the next one comes while the workers of this one may still be there
+        if len(lefts) % 2 == 0:  # else the next one comes while the workers of this one may still be there
             assert soon(cluster.workers), "workers whose driver is dead"
     driver = drivers.start(tmp_path, cluster.address, trials, name)
     assert drivers.wait(driver) == 0, (tmp_path / "log").read_text()

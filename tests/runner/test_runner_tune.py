@@ -166,6 +166,8 @@ def test_killed_workers_cost_an_attempt_and_no_trial(study: Study, tmp_path: Pat
     assert all(": its worker died and it is measured again (" in text for text in warnings)
     started = Counter((tmp_path / "notes").read_text().splitlines())
     assert set(started.values()) == {1}, "what was finished is not measured again"
+    attempts = [trial.measurement.attempts for trial in study.trials() if trial.measurement]
+    assert sorted(attempts) == [1, 1, 2, 2, 2, 2], "and how often each was begun is on record"
 
 
 class AlwaysDies(FileEvaluator):
@@ -181,7 +183,7 @@ def test_a_candidate_that_kills_every_worker_is_recorded(study: Study, tmp_path:
     assert (summary.measured, summary.failed) == (3, 1)
     failed = study.trial(1).measurement
     assert failed is not None and failed.state is State.ERROR
-    assert failed.text.startswith("3 workers died over it; the last one: ")
+    assert failed.text.startswith("3 workers died over it; the last one: ") and failed.attempts == 3
 
 
 class Broken:
@@ -312,7 +314,7 @@ def test_a_run_that_tune_ends_early_is_interrupted(study: Study, tmp_path: Path)
 class Forgetful(Desk[FakeGraph]):
     """A driver that ends as the first results arrive: nothing of them reaches the study."""
 
-    def finish(self, number: int, measurement: Measurement) -> None:
+    def finish(self, number: int, measurement: Measurement, *, deaths: int = 0) -> None:
         raise StudyError("the disk is full")
 
 

@@ -203,9 +203,10 @@ JSON_OF_ANOTHER_KIND = ["'null'", "'5'", "'[{}]'"]
 
 @pytest.mark.parametrize(("table", "column", "where"), PLACES)
 @pytest.mark.parametrize("value", ["'{'", "CAST(X'FF00' AS TEXT)", "X'80'", *JSON_OF_ANOTHER_KIND])
-def test_strange_rows(tmp_path: Path, table: str, column: str, where: str, value: str) -> None:
-    with new(tmp_path) as study:
-        fill(study, 14)
+def test_strange_rows(
+    tmp_path: Path, whole: tuple[bytes, dict[str, Any]], table: str, column: str, where: str, value: str
+) -> None:
+    (tmp_path / "study.sqlite").write_bytes(whole[0])
     with closing(sqlite3.connect(tmp_path / "study.sqlite", isolation_level=None)) as db:
         db.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
     refused = set()

@@ -156,7 +156,7 @@ def study_created(folder: Path) -> str:
 def test_attributes(tmp_path: Path) -> None:
     with of_every_kind(tmp_path) as study:
         attributes = [trial.user_attrs for trial in study.to_optuna().trials]
-    common = {"seed": 0, "steps": 0, "rung": 0, "split": "reward", "reward_kind": "ap"}
+    common = {"seed": 0, "steps": 0, "rung": 0, "attempts": 1, "split": "reward", "reward_kind": "ap"}
     assert attributes[0] == {
         **common,
         "state": "ok",
