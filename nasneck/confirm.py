@@ -136,7 +136,10 @@ def _best(trials: Sequence[Trial], top: int, *, several: bool) -> list[Trial]:
         places = [round(i * (len(front) - 1) / max(1, count - 1)) for i in range(count)]
         return [front[place] for place in places]
     measured = sorted((t for t in trials if t.state is State.OK and t.values), key=lambda t: (-reward_of(t), t.number))
-    return list({trial.graph_key: trial for trial in reversed(measured)}.values())[::-1][:top]
+    different: dict[str, Trial] = {}
+    for trial in measured:
+        different.setdefault(trial.graph_key, trial)
+    return list(different.values())[:top]
 
 
 def _fixed(
@@ -227,6 +230,7 @@ def _write(found: Confirmation, run: Path, *, name: str, seeds: int, steps: int)
     data = {
         "schema": "nasneck.confirm/1",
         "winner": found.winner.number,
+        "graph_key": found.winner.graph_key,
         "scores": dict(found.scores),
         "seeds": seeds,
         "steps": steps,

@@ -201,8 +201,14 @@ def _open_study(
 ) -> Study:
     table = {**experiment.to_dict(), "data_digest": data.digest, "computed": place.computed}
     if resume_study:
-        return Study.open(out, experiment=table, free=FREE)
+        return Study.open(out, experiment=table, free=FREE, complete=_with_defaults)
     return Study.create(out, experiment=table, seed=experiment.seed, decisions=space.decisions)
+
+
+def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored experiment with the settings that versions since then have added."""
+    beside = {key: stored.pop(key) for key in ("data_digest", "computed") if key in stored}
+    return {**experiment_from_dict(stored, where="the study").to_dict(), **beside}
 
 
 def _discard(out: Path) -> None:

@@ -44,10 +44,13 @@ class Slot:
             yield
             return
         gate, room = files
-        fcntl.flock(gate, fcntl.LOCK_SH)  # waits while somebody wants to be alone
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        fcntl.flock(room, fcntl.LOCK_SH)
+        deadline = time.monotonic() + self._patience_s
         try:
+            try:
+                _take(gate, deadline, fcntl.LOCK_SH)  # waits while somebody wants to be alone
+            finally:
+                fcntl.flock(gate, fcntl.LOCK_UN)
+            _take(room, deadline, fcntl.LOCK_SH)
             yield
         finally:
             fcntl.flock(room, fcntl.LOCK_UN)
@@ -62,7 +65,7 @@ class Slot:
         gate, room = files
         deadline = time.monotonic() + self._patience_s
         try:
-            yield _take(gate, deadline) and _take(room, deadline)
+            yield _take(gate, deadline, fcntl.LOCK_EX) and _take(room, deadline, fcntl.LOCK_EX)
         finally:
             fcntl.flock(room, fcntl.LOCK_UN)
             fcntl.flock(gate, fcntl.LOCK_UN)
@@ -79,10 +82,10 @@ class Slot:
         return self._files
 
 
-def _take(file: int, deadline: float) -> bool:
+def _take(file: int, deadline: float, how: int) -> bool:
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if time.monotonic() > deadline:

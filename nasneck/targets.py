@@ -13,12 +13,16 @@ import inspect
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nasneck.errors import ConfigError, GraphError, StudyError
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
 from nasneck.settings import convert, did_you_mean
+
+if TYPE_CHECKING:
+    from nasneck.study import Study
+    from nasneck.trial import Trial
 
 LevelRange = tuple[int, int]
 
@@ -79,8 +83,8 @@ def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
             if not number.isdigit():
                 raise ConfigError(f"{folder}#{number}: the number of a trial is wanted after '#'")
             trial = study.trial(int(number))
-        elif (confirmed := _confirmed(folder)) is not None:
-            trial = study.trial(confirmed)
+        elif (confirmed := _confirmed(folder, study)) is not None:
+            trial = confirmed
         else:
             best = study.best()
             if best is None:
@@ -100,14 +104,18 @@ def confirmed_file(folder: Path) -> Path:
     return folder / "confirm" / "confirm.json"
 
 
-def _confirmed(folder: Path) -> int | None:
+def _confirmed(folder: Path, study: Study) -> Trial | None:
+    """The confirmed winner of this study; None without one, or if the file is about an earlier study in the folder."""
     path = confirmed_file(folder)
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["winner"])
+        data = json.loads(path.read_text(encoding="utf-8"))
+        number, key = int(data["winner"]), str(data["graph_key"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{path}: does not name a winner ({error}); run nasneck confirm {folder} again") from None
+    trial = study.trial(number) if 0 <= number < study.next_number else None
+    return trial if trial is not None and trial.graph_key == key else None
 
 
 def _from_file(path: Path) -> Target:

@@ -134,6 +134,10 @@ def test_files_and_what_a_run_means_afterwards() -> None:
     assert data["winner"] == number and data["scores"] == found.scores and data["seeds"] == 3
     assert (run / "confirm/confirm.md").read_text().endswith(found.text + "\n")
     assert len((run / "confirm/confirm.csv").read_text().splitlines()) == 1 + 5 * 3
+    # Of another study that was in the folder before, it says nothing.
+    data["graph_key"] = "0" * 32
+    (run / "confirm/confirm.json").write_text(json.dumps(data))
+    assert resolve("q").name == "q#1"
     (run / "confirm/confirm.json").write_text("{")
     with pytest.raises(StudyError, match=r"does not name a winner .*; run nasneck confirm q again"):
         resolve("q")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -268,3 +269,15 @@ def test_space_from_a_function() -> None:
         build_space(Choice(f"{__name__}:own_space"), NeckConfig((4, 5), (4, 7)))
     with pytest.raises(SpaceError, match="unexpected keyword argument 'wide'"):
         build_space(Choice(f"{__name__}:own_space", {"wide": 1}), NeckConfig())
+
+
+def test_a_study_of_an_older_version_goes_on() -> None:
+    search(make(), "q")
+    with Study.open("q") as study:
+        table = study.experiment
+        for name in ("objective", "halving", "confirm"):
+            del table[name]
+        study._db.execute("UPDATE meta SET value = ? WHERE key = 'experiment'", (json.dumps(table),))
+    assert search(make(search={"trials": 5}), "q", resume_study=True).summary.measured == 5
+    with pytest.raises(StudyError, match=r"halving\.steps was \[\], is \[9\]"):
+        search(make(halving={"steps": [9]}, search={"trials": 6}), "q", resume_study=True)

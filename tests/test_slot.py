@@ -102,6 +102,14 @@ def test_a_forked_process_has_files_of_its_own(tmp_path: Path) -> None:
             assert not quiet, "the child's end did not give away what its parent holds"
 
 
+def test_nobody_waits_for_ever_for_one_that_is_alone(tmp_path: Path) -> None:
+    one, other = Slot(tmp_path), Slot(tmp_path, patience_s=0.1)
+    with one.alone() as quiet:
+        assert quiet
+        with other.working():  # the one that is alone may have been stopped
+            pass
+
+
 def test_without_a_place_for_files_everybody_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     slot = Slot(tmp_path / "file" / "below")

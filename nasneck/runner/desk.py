@@ -151,11 +151,14 @@ class Desk(Generic[G]):
         _check_step(study, strategy, stored)
         self._tally = Tally(stored, budget=trials, workers=workers)
         self._stored = deque(trial for trial in stored if trial.state is None)
-        self._deaths = study.count_deaths([trial.number for trial in self._stored]) if same_process else {}
+        self._deaths: dict[int, int] = {}
         self._latencies: dict[str, dict[str, float]] = {}
         for trial in stored:
             self._remember_latency(trial)
         self._candidates = self._new(stored, warm)
+        if same_process and self._tally.measured < trials:
+            # One at a time, the oldest first: that is the one which a process that ended was measuring.
+            self._deaths = study.count_deaths([trial.number for trial in list(self._stored)[:1]])
         self._exhausted = False
         self._running: dict[int, _Running[G]] = {}
         self._number_of: dict[str, int] = {}  # cache key -> number of the running trial that measures it
@@ -165,7 +168,7 @@ class Desk(Generic[G]):
         while self._stored:
             trial = self._stored.popleft()
             graph, _, problem = _decode(self._space, trial.choices)
-            if self._deaths.get(trial.number, 0) >= DEATHS:
+            if self._deaths.get(trial.number, 0) >= DEATHS and not self._full:
                 text = f"{DEATHS} processes ended while it was being measured"
                 self._settle(trial, Measurement(State.ERROR, text=text))
                 continue

@@ -14,8 +14,8 @@ from types import FrameType
 GRACE_SHARE, GRACE_S = 0.2, 5.0
 
 
-class Overdue(Exception):
-    """An evaluation was interrupted from outside."""
+class Overdue(BaseException):
+    """An evaluation was interrupted from outside. No ``Exception``, as those are caught on the way by many."""
 
 
 def hard_limit(timeout_s: float) -> float:

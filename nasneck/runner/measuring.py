@@ -44,8 +44,12 @@ def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) ->
     try:
         found: Any = evaluate(graph, latencies) if latencies else evaluate(graph)
         if isinstance(found, Iterator):
+            came = False
             for measurement in found:
+                came = True
                 yield _checked(measurement)
+            if not came:
+                yield Measurement(State.ERROR, text="the evaluator gave nothing")
         else:
             yield _checked(found)
     except MemoryError as error:

@@ -71,7 +71,8 @@ def run_on_tune(
         spool: Where workers leave what they finished; None keeps only what the driver commits.
         scratch: Folder for Tune's own files; removed at the end.
         halving: Gives the state of successive halving by the study as it is then; None for none. Tune's ASHA decides.
-        timeout_s: Time limit of an evaluation; a worker that hangs beyond it is ended, and the trial recorded.
+        timeout_s: Time limit of an evaluation; a worker that hangs beyond it is ended, and the trial recorded: by way
+            of the spool, so that without a shared one it takes as many attempts as any death.
         on_warning: Told when a worker dies, a line each.
 
     Returns:

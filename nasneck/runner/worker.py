@@ -82,10 +82,14 @@ class Worker(tune.Trainable):
                 return _result(known, done=True)
             self._shared = shared
             self._deadline = time.monotonic() + self._limit_s
+            self._latest = Measurement(State.ERROR, text="the evaluator gave nothing")
             self._stages = stages(self._measure, self._choices, self._latencies)
         with ended_after(self._deadline - time.monotonic(), self._overdue):
-            measurement = next(self._stages)
-        if measurement.state is State.PRUNED and measurement.reward is not None:
+            measurement = next(self._stages, None)
+        ended = measurement is None  # at a rung: what was known there is all there is
+        measurement = self._latest if measurement is None else measurement
+        self._latest = measurement
+        if not ended and measurement.state is State.PRUNED and measurement.reward is not None:
             # What it is if the scheduler lets it go no further; also how far it has come, as the scheduler counts.
             result = _result(measurement, done=False)
             return {**result, "rung_time": self._reduction**measurement.rung, "score": measurement.reward}

@@ -82,6 +82,7 @@ class OptunaStrategy(Strategy):
                 directions=[StudyDirection.MAXIMIZE] * self.options.objectives,
             )
         self._numbers: dict[int, int] = {}  # of open asks, in Optuna's study
+        self._top = 0  # the highest rung that was told
         self._size = math.prod(decision.choices for decision in self.decisions)
         # Of a sampler that goes through the space: what was asked or injected.
         self._given: set[Choices] | None = set() if sampler in LIMITS else None
@@ -128,11 +129,14 @@ class OptunaStrategy(Strategy):
 
         number = self._numbers.pop(ask.number)
         values = [float(value) for value in outcome.values]
+        self._top = max(self._top, outcome.rung)
+        # A duplicate of one that was stopped early has that one's early value.
+        early = outcome.state is State.PRUNED or (outcome.state is State.CACHED and outcome.rung < self._top)
         usable = len(values) == self.options.objectives and all(map(math.isfinite, values))
         with self._apart():
             if not outcome.state.has_values or not usable:
                 self._study.tell(number, state=TrialState.FAIL)
-            elif outcome.state is State.PRUNED:
+            elif early:
                 if len(values) == 1:
                     self._report(number, outcome.rung, values[0])
                 self._study.tell(number, state=TrialState.PRUNED)

@@ -71,6 +71,8 @@ def _trials(found: Sequence[Entry], decisions: Sequence[Decision], objectives: i
 
     names = [decision.name for decision in decisions]
     distributions = distributions_of(decisions)
+    whole = (entry.told for entry in found if entry.told and entry.told.measurement.state is State.OK)
+    top = max((told.outcome.rung for told in whole), default=0)
     for entry in found:
         choices = check_choices(decisions, entry.asked.ask.choices)
         trial = optuna.create_trial(
@@ -81,11 +83,12 @@ def _trials(found: Sequence[Entry], decisions: Sequence[Decision], objectives: i
         )
         trial.datetime_start = datetime.fromtimestamp(entry.asked.time)  # local, as Optuna's own are
         if entry.told is not None:
-            _finish(trial, entry.told, objectives)
+            _finish(trial, entry.told, objectives, top)
         yield trial
 
 
-def _finish(trial: FrozenTrial, told: Told, objectives: int) -> None:
+def _finish(trial: FrozenTrial, told: Told, objectives: int, top: int) -> None:
+    """``top``: the highest rung; a duplicate of one that was stopped at a lower one is no whole trial either."""
     from optuna.trial import TrialState
 
     values = told.outcome.values
@@ -93,7 +96,7 @@ def _finish(trial: FrozenTrial, told: Told, objectives: int) -> None:
     shown = [value if i == 0 else -value for i, value in enumerate(values)]
     if not told.measurement.state.has_values or len(values) != objectives or not all(map(math.isfinite, values)):
         trial.state = TrialState.FAIL
-    elif told.measurement.state is State.PRUNED:
+    elif told.measurement.state is State.PRUNED or (told.measurement.state is State.CACHED and told.outcome.rung < top):
         trial.state = TrialState.PRUNED
         if objectives == 1:  # Optuna keeps no values of pruned trials with several
             trial.value = values[0]

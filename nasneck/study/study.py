@@ -108,6 +108,7 @@ class Study:
         *,
         experiment: Mapping[str, Any] | None = None,
         free: Collection[str] = (),
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored,
     ) -> Study:
         """Open a study to go on with it.
 
@@ -116,6 +117,7 @@ class Study:
             experiment: If given, has to equal the stored one but for the ``free`` settings, whose new values
                 are stored.
             free: Dotted names of settings, or of whole tables, that do not affect results.
+            complete: Gives a stored experiment the defaults of settings that its version did not have.
 
         Raises:
             StudyError: no study there, a file that is none or is damaged, a folder in use, or another
@@ -132,7 +134,7 @@ class Study:
             raise
         try:
             if experiment is not None:
-                study._agree(json.loads(as_json(experiment)), free)
+                study._agree(json.loads(as_json(experiment)), free, complete)
         except BaseException:
             study.close()
             raise
@@ -372,9 +374,14 @@ class Study:
 
         return to_optuna(self, storage, study_name)
 
-    def _agree(self, experiment: Mapping[str, Any], free: Collection[str]) -> None:
+    def _agree(
+        self,
+        experiment: Mapping[str, Any],
+        free: Collection[str],
+        complete: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
         stored = self.experiment
-        found = differences(stored, experiment, free=free)
+        found = differences(json.loads(as_json(complete(dict(stored)))), experiment, free=free)
         if found:
             more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
             raise StudyError(f"{self.folder}: the study was made with another experiment: {'; '.join(found[:5])}{more}")

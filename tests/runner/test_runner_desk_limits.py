@@ -172,6 +172,28 @@ def test_a_candidate_that_ends_every_process_is_recorded_in_the_end(folder: Path
     assert failed is not None and failed.text == f"{DEATHS} processes ended while it was being measured"
 
 
+def test_only_what_was_being_measured_is_blamed(folder: Path) -> None:
+    """Trials that workers left in flight wait for their turn; nobody has begun them."""
+    with Study.open(folder) as study:
+        desk = Desk(study, Listed(SPACE, [B, A, C]), SPACE, cache_key, trials=3)
+        for _ in range(3):
+            desk.next()
+
+    def again() -> bool:
+        with Study.open(folder) as study:
+            strategy = resume(study, lambda: Listed(SPACE, [B, A, C])).strategy
+            try:
+                run(Desk(study, strategy, SPACE, cache_key, trials=3, same_process=True), die)
+            except Died:
+                return False
+        return True
+
+    while not again():
+        pass
+    with Study.read(folder) as study:
+        assert [trial.state for trial in study.trials()] == [State.ERROR, State.OK, State.OK]
+
+
 def test_ends_on_purpose_are_not_held_against_it(folder: Path) -> None:
     def interrupt(graph: FakeGraph) -> Measurement:
         if graph.numbers[0] == 1:

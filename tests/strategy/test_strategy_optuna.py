@@ -342,3 +342,15 @@ def test_nsgaii_finds_the_front(seed: int) -> None:
     found = front_of("nsgaii", seed)
     assert len(found & {(float(i), 8.0 - i) for i in range(9)}) >= 5
     assert len(front_of("random", seed) & {(float(i), 8.0 - i) for i in range(9)}) <= 3
+
+
+def test_a_duplicate_of_one_that_was_stopped_early_is_no_whole_trial() -> None:
+    from optuna.trial import TrialState
+
+    strategy = make_strategy("optuna", SMALL, seed=0, options={"sampler": "nsgaii", "objectives": 2})
+    told = [Outcome((0.4, -5.0), rung=1), Outcome((-1.3, -1.0), State.PRUNED), Outcome((-1.3, -1.0), State.CACHED)]
+    told += [Outcome((0.4, -5.0), State.CACHED, rung=1)]
+    for outcome in told:
+        strategy.tell(strategy.ask().number, outcome)
+    states = [trial.state for trial in strategy._study.trials]  # type: ignore[attr-defined]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.COMPLETE]
