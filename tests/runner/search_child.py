@@ -81,6 +81,7 @@ def kill_again_and_again(name: str, folder: Path, trials: int, seed: int) -> int
 if __name__ == "__main__":
     mode, name, folder, trials, extra = sys.argv[1:]
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     # Slow imports happen before the first fork.
     if name == "controller":
         torch.optim.Adam([torch.zeros(1, requires_grad=True)])

@@ -69,7 +69,7 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path, name: str, trials: i
 
 
 def test_ctrl_c(tmp_path: Path) -> None:
-    process = start("search", "random", tmp_path, 5000, 0.01)
+    process = start("search", "random", tmp_path, 1000, 0.01)
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "ready\n"
