@@ -79,6 +79,9 @@ def run_comparison(
         )
         for name in names
     ]
+    for target in targets:
+        if target.note:
+            on_warning(target.note)
     graphs = _graphs(targets, settings)
     count = settings.compare.seeds if seeds is None else seeds
     if count < 1:

@@ -122,9 +122,11 @@ def confirm(
     winner = max(candidates, key=lambda name: scores[name])
     tau = kendall_tau([reward_of(trial) for trial in candidates.values()], [scores[name] for name in candidates])
     spread = _spread(rows, objective)
-    text = _text(winner, candidates, scores, spread, tau, seeds=settings.seeds, steps=steps)
+    as_ap = experiment.proxy.reward == "ap"
+    text = _text(winner, candidates, scores, spread, tau, seeds=settings.seeds, steps=steps, as_ap=as_ap)
     found = Confirmation(by_name[winner], graphs[winner], scores, rows, spread, tau, text, folder)
-    _write(found, run, name=winner, seeds=settings.seeds, steps=steps)
+    known = sum(trial.state is State.OK for trial in trials)
+    _write(found, run, name=winner, seeds=settings.seeds, steps=steps, trials=known)
     return found
 
 
@@ -193,13 +195,17 @@ def _text(
     *,
     seeds: int,
     steps: int,
+    as_ap: bool,
 ) -> str:
     first = max(candidates.values(), key=reward_of)
     place = sorted(candidates.values(), key=reward_of, reverse=True).index(candidates[winner]) + 1
+    before = f"number {place} of the {len(candidates)}"
+    if as_ap:  # a reward that is a loss is on another scale
+        before += f" with {100 * reward_of(candidates[winner]):.1f}"
+        before += "" if place == 1 else f" (number 1, trial {first.number}, had {100 * reward_of(first):.1f})"
     sentences = [
-        f"Winner: {winner}, {100 * scores[winner]:.1f} over {seeds} seeds of {steps} steps; in the search it was "
-        f"number {place} of the {len(candidates)} with {100 * reward_of(candidates[winner]):.1f}"
-        + ("." if place == 1 else f" (number 1, trial {first.number}, had {100 * reward_of(first):.1f})."),
+        f"Winner: {winner}, {100 * scores[winner]:.1f} over {seeds} seeds of {steps} steps; "
+        f"in the search it was {before}."
     ]
     fixed = {name: score for name, score in scores.items() if name not in candidates}
     if fixed:
@@ -221,7 +227,7 @@ def _text(
     return " ".join(sentences)
 
 
-def _write(found: Confirmation, run: Path, *, name: str, seeds: int, steps: int) -> None:
+def _write(found: Confirmation, run: Path, *, name: str, seeds: int, steps: int, trials: int) -> None:
     write_csv(found.folder / "confirm.csv", found.rows)
     table = f"{markdown_table(summarize(found.rows))}\n{legend(found.rows)}\n\n{found.text}\n"
     write_atomically(found.folder / "confirm.md", table)
@@ -231,6 +237,7 @@ def _write(found: Confirmation, run: Path, *, name: str, seeds: int, steps: int)
         "schema": "nasneck.confirm/1",
         "winner": found.winner.number,
         "graph_key": found.winner.graph_key,
+        "trials": trials,
         "scores": dict(found.scores),
         "seeds": seeds,
         "steps": steps,

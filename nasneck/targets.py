@@ -19,10 +19,10 @@ from nasneck.errors import ConfigError, GraphError, StudyError
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
 from nasneck.settings import convert, did_you_mean
+from nasneck.trial import State, Trial
 
 if TYPE_CHECKING:
     from nasneck.study import Study
-    from nasneck.trial import Trial
 
 LevelRange = tuple[int, int]
 
@@ -36,12 +36,14 @@ class Target:
         graph: The graph.
         study: Folder of the study that it comes from, if any.
         norm: What normalises in that study.
+        note: What its user should know; empty if nothing.
     """
 
     name: str
     graph: NeckGraph
     study: Path | None = None
     norm: str | None = None
+    note: str = ""
 
 
 def resolve(
@@ -79,12 +81,13 @@ def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
     from nasneck.study import Study
 
     with Study.read(folder) as study:
+        note = ""
         if number:
             if not number.isdigit():
                 raise ConfigError(f"{folder}#{number}: the number of a trial is wanted after '#'")
             trial = study.trial(int(number))
         elif (confirmed := _confirmed(folder, study)) is not None:
-            trial = confirmed
+            trial, note = confirmed
         else:
             best = study.best()
             if best is None:
@@ -96,7 +99,7 @@ def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
         chosen = replace(chosen, options={**chosen.options, "repeats": repeats})
     space = build_space(chosen, experiment.neck)
     label = f"{folder.name or folder.resolve().name}#{trial.number}"
-    return Target(label, space.decode(trial.choices), folder, experiment.neck.norm)
+    return Target(label, space.decode(trial.choices), folder, experiment.neck.norm, note)
 
 
 def confirmed_file(folder: Path) -> Path:
@@ -104,18 +107,28 @@ def confirmed_file(folder: Path) -> Path:
     return folder / "confirm" / "confirm.json"
 
 
-def _confirmed(folder: Path, study: Study) -> Trial | None:
-    """The confirmed winner of this study; None without one, or if the file is about an earlier study in the folder."""
+def _confirmed(folder: Path, study: Study) -> tuple[Trial, str] | None:
+    """The confirmed winner of this study, and a note if the study has grown since.
+
+    None without one, or if the file is about an earlier study in the folder.
+    """
     path = confirmed_file(folder)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        number, key = int(data["winner"]), str(data["graph_key"])
+        number, key, known = int(data["winner"]), str(data["graph_key"]), int(data["trials"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{path}: does not name a winner ({error}); run nasneck confirm {folder} again") from None
     trial = study.trial(number) if 0 <= number < study.next_number else None
-    return trial if trial is not None and trial.graph_key == key else None
+    if trial is None or trial.graph_key != key:
+        return None
+    since = sum(each.state is State.OK for each in study.trials()) - known
+    note = (
+        f"{folder}: trial {number} was confirmed as the winner before the last {since} trials were measured; "
+        f"nasneck confirm {folder} looks at them as well"
+    )
+    return trial, note if since > 0 else ""
 
 
 def _from_file(path: Path) -> Target:

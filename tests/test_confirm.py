@@ -134,13 +134,33 @@ def test_files_and_what_a_run_means_afterwards() -> None:
     assert data["winner"] == number and data["scores"] == found.scores and data["seeds"] == 3
     assert (run / "confirm/confirm.md").read_text().endswith(found.text + "\n")
     assert len((run / "confirm/confirm.csv").read_text().splitlines()) == 1 + 5 * 3
+    # The study goes on: what is new was not looked at.
+    assert resolve("q").note == ""
+    with Study.open("q") as study_:
+        vector = choices(3)
+        study_.asked(Ask(3, vector), graph_key=SPACE.decode(vector).key())
+        assert resolve("q").note == ""
+        study_.told(3, Outcome((0.9,), State.OK), Measurement(State.OK, reward=0.9), cache_key="3")
+    grown = resolve("q")
+    assert grown.name == f"q#{number}"
+    assert grown.note == (
+        f"q: trial {number} was confirmed as the winner before the last 1 trials were measured; nasneck confirm q "
+        "looks at them as well"
+    )
+    assert resolve("q#3").note == ""
     # Of another study that was in the folder before, it says nothing.
     data["graph_key"] = "0" * 32
     (run / "confirm/confirm.json").write_text(json.dumps(data))
-    assert resolve("q").name == "q#1"
+    assert resolve("q").name == "q#3", "the best reward"
     (run / "confirm/confirm.json").write_text("{")
     with pytest.raises(StudyError, match=r"does not name a winner .*; run nasneck confirm q again"):
         resolve("q")
+
+
+def test_rewards_that_are_losses_are_not_shown_as_ap() -> None:
+    found = confirm(study([-1.5, -1.2, -1.4], proxy={"reward": "loss"}))
+    place = [1, 2, 0].index(found.winner.number) + 1
+    assert f"steps; in the search it was number {place} of the 3. It is " in found.text
 
 
 def test_it_goes_on_where_it_was() -> None:

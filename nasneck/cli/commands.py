@@ -16,6 +16,7 @@ from nasneck.errors import ConfigError, StudyError
 if TYPE_CHECKING:
     from nasneck.experiment import ConfirmConfig
     from nasneck.runner.board import Board
+    from nasneck.targets import Target
 
 Inputs = Annotated[
     str | None, typer.Option(help="First and last level that the backbone gives, such as 3-5; default: the neck's own.")
@@ -52,6 +53,7 @@ def show(
     from nasneck.targets import resolve
 
     target = resolve(neck, inputs=_range(inputs), levels=_range(levels), repeats=repeats)
+    _note(target)
     # a trial is told by its space, a fixed neck as it was asked for
     heading = target.name if target.study is None else None
     if out is None:
@@ -323,6 +325,7 @@ def export(
     widths = parse_channels(in_channels)
     given = _range(inputs) or (min(widths), max(widths))
     target = resolve(neck, inputs=given, levels=_range(levels), repeats=repeats)
+    _note(target)
     with torch.device("meta"):  # only the structure is wanted
         module = compile_neck(target.graph, widths, channels, norm=norm or as_norm(target.norm))
     if out.suffix != ".py":
@@ -330,6 +333,11 @@ def export(
     write_atomically(out, neck_source(module, comment=f"From {target.name}."))
     outputs = ", ".join(f"P{level} {width}" for level, width in module.out_channels.items())
     print(f"{out}: class Neck, {count_parameters(module) / 1e6:.2f} M parameters, gives {outputs}")
+
+
+def _note(target: Target) -> None:
+    if target.note:
+        print(f"note: {target.note}", file=sys.stderr)
 
 
 def _confirm(run: Path, settings: ConfirmConfig) -> int:

@@ -151,6 +151,7 @@ class Desk(Generic[G]):
         _check_step(study, strategy, stored)
         self._tally = Tally(stored, budget=trials, workers=workers)
         self._stored = deque(trial for trial in stored if trial.state is None)
+        self._postponed: list[Trial] = []  # of these, what there was no room for when its turn came
         self._deaths: dict[int, int] = {}
         self._latencies: dict[str, dict[str, float]] = {}
         for trial in stored:
@@ -165,6 +166,9 @@ class Desk(Generic[G]):
 
     def next(self) -> Job[G] | None:
         """The next job; None if there is none now (look at :attr:`closed` whether there ever will be)."""
+        if not self._full:
+            self._stored.extendleft(reversed(self._postponed))
+            self._postponed.clear()
         while self._stored:
             trial = self._stored.popleft()
             graph, _, problem = _decode(self._space, trial.choices)
@@ -207,7 +211,8 @@ class Desk(Generic[G]):
             refused = Measurement(State.ERROR, text=f"its costs cannot be told: {one_line(error)}")
         if refused is not None:
             return self._settle(trial, refused, key)
-        if self._full:  # it stays in flight, for a search with a larger budget
+        if self._full:  # for now, or it stays in flight for a search with a larger budget
+            self._postponed.append(trial)
             return None
         self._on_event(self._tally.progress(trial))
         job = Job(trial, graph, key, dict(self._latencies.get(trial.graph_key, {})))
@@ -257,7 +262,11 @@ class Desk(Generic[G]):
     @property
     def closed(self) -> bool:
         """Whether no job will be handed out any more, whatever comes of those that are running."""
-        return not self._stored and (self._full or (self._stuck and not self._running))
+        if self._stored:
+            return False
+        if self._tally.measured >= self.trials:
+            return True
+        return self._stuck and not self._postponed and not self._running
 
     def summary(self, *, interrupted: bool = False) -> Summary:
         """How the search ended, or stands."""
@@ -295,7 +304,7 @@ class Desk(Generic[G]):
 
     @property
     def _full(self) -> bool:
-        # Whatever comes of a running trial, it will count.
+        # What is running may yet be over a limit and not count; then there is room again.
         return self._tally.measured + len(self._running) >= self.trials
 
     @property

@@ -171,11 +171,16 @@ class DeskSearcher(Searcher):
             if job is None:
                 return Searcher.FINISHED if self.done else None
             self._jobs[trial_id] = job
+            # As one text: Tune copies and flattens a configuration several times a trial, value by value.
             return {
-                "number": job.number,
-                "choices": list(job.trial.choices),
-                "cache_key": job.cache_key,
-                "latencies": dict(job.latencies),
+                "job": json.dumps(
+                    {
+                        "number": job.number,
+                        "choices": list(job.trial.choices),
+                        "cache_key": job.cache_key,
+                        "latencies": dict(job.latencies),
+                    }
+                )
             }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -25,9 +25,9 @@ REPLACED = "its GPU was in an error state"  # why a worker does not take another
 class Worker(tune.Trainable):
     """One trial is one step, or one for each rung. Reused for trial after trial, so data and features are loaded once.
 
-    A configuration has ``number``, ``choices``, ``cache_key`` and ``latencies`` of a trial; a result has
-    ``measurement`` as JSON text (Tune would take a nested table apart), and at a rung ``rung_time`` and ``score`` for
-    the scheduler; or ``fatal``: why no trial can be measured here.
+    A configuration has ``job``: ``number``, ``choices``, ``cache_key`` and ``latencies`` of a trial as JSON text. A
+    result has ``measurement``, likewise (Tune would take a nested table apart), and at a rung ``rung_time`` and
+    ``score`` for the scheduler; or ``fatal``: why no trial can be measured here.
     """
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # Tune passes the parameters bound to the class
@@ -65,10 +65,11 @@ class Worker(tune.Trainable):
         self._give_up()
         if self._broken:
             raise RuntimeError(REPLACED)
-        self._number = int(new_config["number"])
-        self._choices = tuple(new_config["choices"])
-        self._cache_key = str(new_config["cache_key"])
-        self._latencies = dict(new_config["latencies"])
+        job = json.loads(new_config["job"])
+        self._number = int(job["number"])
+        self._choices = tuple(job["choices"])
+        self._cache_key = str(job["cache_key"])
+        self._latencies = dict(job["latencies"])
         return True
 
     def step(self) -> dict[str, Any]:

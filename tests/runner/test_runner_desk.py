@@ -19,7 +19,7 @@ from nasneck.study import Study, resume
 from nasneck.trial import Measurement, State
 
 SPACE = FakeSpace(4, 5, 6, 2)
-A, B, C = (0, 0, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0)
+A, B, C, D = (0, 0, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0), (3, 0, 0, 0)
 TWIN = (0, 0, 0, 1)  # the same graph as A
 
 
@@ -66,11 +66,12 @@ def test_results_in_any_order(study: Study) -> None:
 def test_running_jobs_count_for_the_budget(study: Study) -> None:
     desk = Desk(study, Listed(SPACE, [A, B, C]), SPACE, cache_key, trials=2)
     first, second = take(desk), take(desk)
-    assert desk.next() is None and desk.closed
+    assert desk.next() is None and not desk.closed, "one of them may turn out to be over a limit"
     assert study.next_number == 2, "nothing is asked that will not be measured"
     desk.finish(first.number, Measurement(State.OOM, text="full"))
     assert desk.next() is None
     desk.finish(second.number, measured(second.graph))
+    assert desk.next() is None and desk.closed
     assert desk.summary().reason == "budget" and desk.summary().failed == 1
 
 
@@ -194,6 +195,28 @@ def test_what_a_smaller_budget_has_no_room_for_stays_in_flight(tmp_path: Path) -
         desk = Desk(study, resumed.strategy, SPACE, cache_key, trials=1)
         assert desk.next() is None and desk.closed
         assert [trial.number for trial in study.in_flight()] == [1]
+
+
+def test_what_there_was_no_room_for_is_measured_once_there_is(tmp_path: Path) -> None:
+    with Study.create(tmp_path, experiment={}, seed=0) as study:
+        desk = Desk(study, Listed(SPACE, [A, B, C, D]), SPACE, cache_key, trials=4)
+        for _ in range(4):
+            take(desk)
+    with Study.open(tmp_path) as study:
+        resumed = resume(study, lambda: Listed(SPACE, [A, B, C, D]))
+        desk = Desk(study, resumed.strategy, SPACE, cache_key, trials=2, workers=2)
+        first, second = take(desk), take(desk)
+        assert desk.next() is None and desk.next() is None and not desk.closed
+        # Over a limit, so it does not count.
+        desk.finish(first.number, Measurement(State.REJECTED, latency_ms=9.0, text="too slow"))
+        third = take(desk)
+        assert [job.number for job in (first, second, third)] == [0, 1, 2], "in the order they were asked"
+        desk.finish(second.number, measured(second.graph))
+        assert desk.next() is None and not desk.closed
+        desk.finish(third.number, measured(third.graph))
+        assert desk.next() is None and desk.closed
+        assert [trial.number for trial in study.in_flight()] == [3]
+        assert study.next_number == 4, "nothing new was asked before"
 
 
 # Workers take and bring back in any order; the search dies somewhere and is resumed from its log.

@@ -149,7 +149,7 @@ def without_room(folder: str) -> str:
     choices = (1, 2, 3, 0)
     worker = Worker.__new__(Worker)
     worker.setup(
-        {"number": 0, "choices": choices, "cache_key": key_of(choices), "latencies": {}},
+        {"job": json.dumps({"number": 0, "choices": choices, "cache_key": key_of(choices), "latencies": {}})},
         make=lambda: lambda graph: Measurement(State.OK, reward=reward(graph)),
         space=SPACE,
         spool=spool,
