@@ -116,7 +116,7 @@ def new_study(folder: Path, kind: type[S]) -> Iterator[S]:
 def commit(space: Space, folder: Path, seed: int, *, blocks: int = 60, size: int = 50) -> Iterator[Row]:
     """Blocks of trials and of commits in turn; a commit is one row of the size of a tell."""
     evaluate = NoWork(measured()).evaluate
-    row = ("tell", 0, 0.0, json.dumps(measured().to_dict()) + 150 * "x")  # an outcome and a cache key beside it
+    row = ("tell", 0, 0.0, measured().to_json() + 150 * "x")  # an outcome and a cache key beside it
     with (
         new_study(folder, Study) as study,
         closing(sqlite3.connect(study.folder / "bare.sqlite", isolation_level=None)) as db,

@@ -5,6 +5,7 @@ No torch here: these values go to disk as JSON and travel between processes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -117,9 +118,14 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, read back by :meth:`from_dict`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # asdict copies deeply, at 20 times the cost
+        values = {name: getattr(self, name) for name in _DEFAULTS}  # asdict copies deeply, at 20 times the cost
         size = None if self.image_size is None else list(self.image_size)
-        return {**values, "state": self.state.value, "scores": list(self.scores), "image_size": size}
+        return {"state": self.state.value, **values, "scores": list(self.scores), "image_size": size}
+
+    def to_json(self) -> str:
+        """The same as text, less the fields that say nothing: for logs, where most rows are short ones."""
+        values = {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
+        return json.dumps({"state": self.state.value, **values})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
@@ -127,6 +133,9 @@ class Measurement:
         known = {f.name for f in fields(cls)}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
         return cls(**{**values, "state": State(data["state"])})
+
+
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Measurement) if f.name != "state"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,4 +125,4 @@ class Worker(tune.Trainable):
 
 
 def _result(measurement: Measurement, *, done: bool) -> dict[str, Any]:
-    return {"done": done, "measurement": json.dumps(measurement.to_dict())}
+    return {"done": done, "measurement": measurement.to_json()}

@@ -240,7 +240,7 @@ class Study:
                 number,
                 time.time(),
                 codec.outcome_to_json(outcome),
-                json.dumps(measurement.to_dict()),
+                measurement.to_json(),
                 measurement.state.value,
                 cache_key,
             ),
