@@ -26,7 +26,9 @@ DETECTORS: dict[str, str] = {
     "retinanet": "RetinaNet as published: four convolutions per branch, nine anchors per cell",
     "fcos": "FCOS with centre sampling: four convolutions per branch, one point per cell",
     "fcos_light": "FCOS with one convolution per branch, so that the neck is most of what is trained",
+    "fcos_bare": "FCOS without convolutions before the predictors, so that nearly all that is trained is the neck",
 }
+_FCOS_CONVS = {"fcos": 4, "fcos_light": 1, "fcos_bare": 0}
 _OCTAVE = tuple(2 ** (k / 3) for k in range(3))
 _RATIOS = (0.5, 1.0, 2.0)
 
@@ -129,7 +131,7 @@ def build_detector(
     return FCOS(
         pyramid,
         anchor_generator=LevelAnchors(pyramid.levels, scales=[size_factor]),
-        head=_fcos_head(pyramid.out_channels, num_classes, convs=1 if kind == "fcos_light" else 4),
+        head=_fcos_head(pyramid.out_channels, num_classes, convs=_FCOS_CONVS[kind]),
         center_sampling_radius=1.5 / size_factor,
         nms_thresh=0.6 if nms_threshold is None else nms_threshold,
         **options,

@@ -21,7 +21,7 @@ from nasneck.graph import NeckGraph
 from nasneck.neck import Neck
 from nasneck.proxy.canvas import CanvasDetector
 from nasneck.proxy.config import NeckConfig, ProxyConfig
-from nasneck.proxy.features import normalised
+from nasneck.proxy.features import memory_format, normalised
 from nasneck.proxy.views import Target
 
 
@@ -44,6 +44,7 @@ class Candidate:
         maps: Level, height and width of each map of the neck, finest first; candidates that agree in it
             have the same anchors.
         amp: Whether convolutions run in bfloat16.
+        channels_last: Whether maps and weights have their channels last.
         device: Where it lies.
     """
 
@@ -52,6 +53,7 @@ class Candidate:
     canvas: CanvasDetector
     maps: tuple[tuple[int, int, int], ...]
     amp: bool
+    channels_last: bool
     device: torch.device
 
     def outputs(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -64,7 +66,8 @@ class Candidate:
         pyramid: Any = self.detector.backbone
         backbone: Backbone = pyramid.backbone
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            return list(backbone(normalised(images, backbone, self.device)).values())
+            given = normalised(images, backbone, self.device, channels_last=self.channels_last)
+            return list(backbone(given).values())
 
     def losses_of_images(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         """The detector's losses for a batch of canvases, backbone included."""
@@ -114,11 +117,11 @@ def build_candidate(
             candidates=options.candidates,
         )
     # channels last: max pools and resizes on the CPU and bfloat16 convolutions on GPUs are far faster so.
-    detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    detector.to(device=device, memory_format=memory_format(config.channels_last))  # type: ignore[call-overload]
     grids = _grids(module, config.canvas, device)
     canvas = CanvasDetector(detector, grids=grids, canvas=config.canvas, device=device)
     maps = tuple((level, *grid) for level, grid in zip(module.out_channels, grids, strict=True))
-    return Candidate(module, detector, canvas, maps, amp, device)
+    return Candidate(module, detector, canvas, maps, amp, config.channels_last, device)
 
 
 @torch.no_grad()

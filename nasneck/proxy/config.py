@@ -64,7 +64,7 @@ class DetectorConfig:
     """Head, anchors and post-processing; see :func:`nasneck.detector.build_detector`.
 
     Args:
-        kind: ``retinanet``, ``fcos`` or ``fcos_light``.
+        kind: ``retinanet``, ``fcos``, ``fcos_light`` or ``fcos_bare``.
         size_factor: Size of the objects that a level is responsible for, 1 as published.
         score_threshold: Detections below are dropped.
         nms_threshold: IoU; the detector's own (0.5 RetinaNet, 0.6 FCOS) by default.
@@ -72,7 +72,7 @@ class DetectorConfig:
         candidates: Kept per level before non-maximum suppression.
     """
 
-    kind: Literal["retinanet", "fcos", "fcos_light"] = "fcos_light"
+    kind: Literal["retinanet", "fcos", "fcos_light", "fcos_bare"] = "fcos_light"
     size_factor: float = 0.5
     score_threshold: float = 0.05
     nms_threshold: float | None = None
@@ -187,6 +187,7 @@ class ProxyConfig:
         memory_limit_mb: Stored views and features that would take more MiB than this are refused.
         workers: Processes that read and augment images for ``scratch``; 0 reads in the process itself.
         amp: bfloat16 under autocast: ``auto`` where the device computes in it, ``on``, ``off``.
+        channels_last: Whether maps and weights lie with their channels last, which is faster nearly everywhere.
         timeout_s: Longest evaluation of a candidate in seconds; 0 sets no limit.
     """
 
@@ -203,6 +204,7 @@ class ProxyConfig:
     memory_limit_mb: int = 4096
     workers: int = 0
     amp: Literal["auto", "on", "off"] = "auto"
+    channels_last: bool = True
     timeout_s: float = 0.0
 
     def __post_init__(self) -> None:

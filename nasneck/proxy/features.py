@@ -15,12 +15,17 @@ from nasneck.proxy.views import Progress, no_progress
 _BATCH = 64
 
 
-def normalised(images: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
-    """Images (N, 3, H, W) uint8 as the backbone wants them: float32, channels last, on ``device``."""
+def normalised(images: Tensor, backbone: Backbone, device: torch.device, *, channels_last: bool = True) -> Tensor:
+    """Images (N, 3, H, W) uint8 as the backbone wants them: float32 on ``device``."""
     mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1)
-    images = images.to(device, memory_format=torch.channels_last).float()
+    images = images.to(device, memory_format=memory_format(channels_last)).float()
     return (images / 255 - mean) / std
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Torch's name for where the channels lie."""
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 class FeatureStore:

@@ -196,8 +196,7 @@ class ProxyTask:
         self.prepare_weights()
         return {
             "version": VERSION,
-            # how long it may take decides whether there is a result, not what it is
-            "config": {name: value for name, value in asdict(self.config).items() if name != "timeout_s"},
+            "config": _settings(self.config),
             "neck": asdict(self.neck),
             "train": self.data.train.digest,
             "split": f"{split}:{self._split(split).digest}",
@@ -234,6 +233,17 @@ class ProxyTask:
         if steps is not None and steps < 1:
             raise ConfigError(f"steps {steps} must be at least 1")
         return self.config.train.steps if steps is None else steps
+
+
+def _settings(config: ProxyConfig) -> dict[str, Any]:
+    """What of ``config`` decides what is measured.
+
+    How long it may take decides whether there is a result, not what it is. Settings that came later are left out
+    where they change nothing, so that what was measured before them stays known.
+    """
+    later = {"channels_last": True}
+    kept = {name: value for name, value in asdict(config).items() if name != "timeout_s"}
+    return {name: value for name, value in kept.items() if name not in later or value != later[name]}
 
 
 def evaluation_key(context: Mapping[str, Any], graph: NeckGraph) -> str:

@@ -1,0 +1,292 @@
+"""How well quick scores of candidates agree with the naive one, beside how well that agrees with itself.
+
+    python experiments/fidelity.py truth                    # the naive way, three seeds: hours
+    python experiments/fidelity.py scores [NAME ...]        # the quick ones of fidelity_scores.toml
+    python experiments/fidelity.py table                    # prints what the CSVs say; nothing is run
+
+    --jobs N     one-thread processes (2)
+    --out DIR    where finished trainings are kept; the same command goes on where it was killed (runs/fidelity)
+
+The naive way is ``fidelity.toml``. Candidates are 24 drawn uniformly with a fixed seed and the published NAS-FPN
+network; FPN, PANet, BiFPN and MLFPN are not in the space. The CSVs go to ``experiments/results/``:
+
+    fidelity_truth.csv     a row for each candidate and seed
+    fidelity_scores.csv    a row for each score, candidate, seed and stop on the way
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from strategies import RESULTS
+
+from nasneck import NeckGraph, necks
+from nasneck.data import load_data
+from nasneck.experiment import Experiment, load_experiment
+from nasneck.files import write_atomically
+from nasneck.provenance import command, commit
+from nasneck.proxy import ProxyTask
+from nasneck.rows import measurement_row
+from nasneck.search import build_space
+from nasneck.trial import Measurement
+
+HERE = Path(__file__).parent
+NAIVE = HERE / "fidelity.toml"
+SCORES = HERE / "fidelity_scores.toml"
+RANDOM, DRAWN_WITH = 24, 2024
+
+
+@dataclass(frozen=True)
+class Score:
+    """A way to score candidates: ``changes`` to the naive experiment, seeds, and stops on the way."""
+
+    name: str
+    changes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rungs: tuple[int, ...] = ()
+
+    @property
+    def experiment(self) -> Experiment:
+        """The settings."""
+        return load_experiment(NAIVE, self.changes)
+
+
+def scores() -> dict[str, Score]:
+    """The quick ones, by name."""
+    with SCORES.open("rb") as file:
+        tables = tomllib.load(file)
+    return {
+        name: Score(
+            name,
+            tuple(f"{key}={json.dumps(value)}" for key, value in table.get("changes", {}).items()),
+            tuple(table.get("seeds", (0, 1, 2))),
+            tuple(table.get("rungs", ())),
+        )
+        for name, table in tables.items()
+    }
+
+
+def candidates(experiment: Experiment) -> dict[str, NeckGraph]:
+    """The candidates by name: the published network, then random ones."""
+    space = build_space(experiment.space, experiment.neck)
+    published = necks.nas_fpn(repeats=1)
+    space.encode(published)  # it is in the space
+    rng = np.random.default_rng(DRAWN_WITH)
+    drawn = {
+        f"random-{i}": space.decode([int(rng.integers(decision.choices)) for decision in space.decisions])
+        for i in range(RANDOM)
+    }
+    return {"nas_fpn": published, **drawn}
+
+
+def work(score: Score, out: Path, shard: int, jobs: int) -> None:
+    """Train this process's share of candidates and seeds; each training is a file before the next one starts."""
+    torch.set_num_threads(1)
+    experiment = score.experiment
+    task = ProxyTask(
+        experiment.proxy,
+        experiment.neck,
+        load_data(experiment.data),
+        store=out.parent / "store",
+        device=experiment.device,
+    )
+    graphs = candidates(experiment)
+    plan = [(name, seed) for seed in score.seeds for name in graphs]
+    for name, seed in plan[shard::jobs]:
+        path = out / f"{name}-{seed}.json"
+        key = task.cache_key(graphs[name], seed=seed)
+        if path.exists() and json.loads(path.read_text())["key"] == key:
+            continue
+        begin = time.process_time()
+        stages = list(task.stages(graphs[name], seed=seed, rungs=score.rungs))
+        found = {
+            "key": key,
+            "neck": name,
+            "graph_key": graphs[name].key(),
+            "cpu_seconds": time.process_time() - begin,
+            "stages": [stage.to_dict() for stage in stages],
+            "made": {"command": command(), "commit": commit()},
+        }
+        write_atomically(path, json.dumps(found))
+        last = stages[-1]
+        print(f"{score.name} {name} seed {seed}: {last.state} reward {last.reward} {last.seconds:.1f} s", flush=True)
+
+
+def run(names: Sequence[str], out: Path, jobs: int) -> None:
+    """Do what is not done yet of these scores, one after another, each in ``jobs`` processes."""
+    for name in names:
+        (out / name).mkdir(parents=True, exist_ok=True)
+        prepare(name, out)
+        options = ["--out", str(out), "--jobs", str(jobs)]
+        workers = [
+            subprocess.Popen([sys.executable, __file__, "work", name, *options, "--shard", str(shard)])
+            for shard in range(jobs)
+        ]
+        statuses = [worker.wait() for worker in workers]  # all of them, also if one fails
+        if any(statuses):
+            raise SystemExit(f"{name}: a process failed")
+
+
+def prepare(name: str, out: Path) -> None:
+    """Make data and backbone once, before several processes want them."""
+    experiment = chosen(name).experiment
+    data = load_data(experiment.data)
+    ProxyTask(experiment.proxy, experiment.neck, data, store=out / "store", device=experiment.device).prepare_weights(
+        lambda what, done, total: None
+    )
+
+
+def chosen(name: str) -> Score:
+    """A score by name; ``truth`` is the naive one."""
+    return Score("truth") if name == "truth" else scores()[name]
+
+
+def rows(score: Score, out: Path) -> Iterator[dict[str, Any]]:
+    """All that was measured for a score, one row a stage."""
+    for seed in score.seeds:
+        for name in candidates(score.experiment):
+            path = out / score.name / f"{name}-{seed}.json"
+            if not path.exists():
+                continue
+            found = json.loads(path.read_text())
+            for stage in found["stages"]:
+                measured = measurement_row(Measurement.from_dict(stage))
+                yield {"score": score.name, "neck": name, "graph_key": found["graph_key"], **measured} | found["made"]
+
+
+def write(score: Score, out: Path, target: str, others: Sequence[str] = ()) -> None:
+    """Put the rows of a score into a CSV in place of those it holds of it."""
+    path = RESULTS / target
+    new = pd.DataFrame(rows(score, out))
+    if path.exists():
+        old = pd.read_csv(path)
+        new = pd.concat([old[old["score"] != score.name], new])
+    new.to_csv(path, index=False)
+
+
+def tau_b(one: np.ndarray, other: np.ndarray) -> float:
+    """:func:`nasneck.ranking.kendall_tau` for arrays, fast enough for a bootstrap."""
+    upper = np.triu_indices(len(one), 1)
+    first = np.sign(one[:, None] - one[None, :])[upper]
+    second = np.sign(other[:, None] - other[None, :])[upper]
+    known = math.sqrt(np.count_nonzero(first) * np.count_nonzero(second))
+    return float((first * second).sum() / known) if known else math.nan
+
+
+def agreement(found: np.ndarray, truth: np.ndarray, *, draws: int = 2000) -> dict[str, float]:
+    """How the scores (seeds, N) agree with the truth (seeds, N); NaN is a candidate that failed.
+
+    ``tau`` and ``rho`` are of one seed of the score against the mean truth, averaged over the seeds; ``low`` and
+    ``high`` bound 90 % of the bootstrap over candidates; ``tau_top`` is over the better half by the truth;
+    ``tau_single`` is against single seeds of the truth, as the ceiling is.
+    """
+    lowest = np.nanmin(found)
+    found = np.where(np.isnan(found), lowest - 1, found)  # a failed one is the worst
+    mean = truth.mean(axis=0)
+    top = np.argsort(-mean)[: (len(mean) + 1) // 2]
+
+    def tau(places: np.ndarray) -> float:
+        return float(np.mean([tau_b(row[places], mean[places]) for row in found]))
+
+    every = np.arange(len(mean))
+    rng = np.random.default_rng(0)
+    drawn = [tau(rng.integers(len(mean), size=len(mean))) for _ in range(draws)]
+    drawn_top = [tau(top[rng.integers(len(top), size=len(top))]) for _ in range(draws)]
+    rho = [pd.Series(row).corr(pd.Series(mean), method="spearman") for row in found]
+    return {
+        "tau": tau(every),
+        "low": float(np.nanquantile(drawn, 0.05)),
+        "high": float(np.nanquantile(drawn, 0.95)),
+        "rho": float(np.mean(rho)),
+        "tau_top": tau(top),
+        "low_top": float(np.nanquantile(drawn_top, 0.05)),
+        "high_top": float(np.nanquantile(drawn_top, 0.95)),
+        "tau_single": float(np.mean([tau_b(row, other) for row in found for other in truth])),
+        "best_is": float(np.mean([1 + np.sum(mean > mean[np.argmax(row)]) for row in found])),
+    }
+
+
+def ceiling(truth: np.ndarray) -> dict[str, float]:
+    """Tau between the seeds of the truth, over all candidates and the better half, and of one against the others."""
+    pairs = [(i, j) for i in range(len(truth)) for j in range(i)]
+    top = np.argsort(-truth.mean(axis=0))[: (truth.shape[1] + 1) // 2]
+    rest = [np.delete(truth, i, axis=0).mean(axis=0) for i in range(len(truth))]
+    return {
+        "tau": float(np.mean([tau_b(truth[i], truth[j]) for i, j in pairs])),
+        "tau_top": float(np.mean([tau_b(truth[i, top], truth[j, top]) for i, j in pairs])),
+        "tau_rest": float(np.mean([tau_b(row, other) for row, other in zip(truth, rest, strict=True)])),
+        "sd_seeds": float(np.sqrt(truth.var(axis=0, ddof=1).mean())),
+        "sd_candidates": float(truth.mean(axis=0).std(ddof=1)),
+    }
+
+
+def by_seed(data: pd.DataFrame, column: str, order: Sequence[str]) -> np.ndarray:
+    """``column`` as (seeds, candidates)."""
+    return data.pivot_table(index="seed", columns="neck", values=column, dropna=False).reindex(columns=order).to_numpy()
+
+
+def truth_of() -> tuple[list[str], np.ndarray]:
+    """Names and AP (seeds, candidates), of the candidates that all seeds have."""
+    data = pd.read_csv(RESULTS / "fidelity_truth.csv").query("state == 'ok'")
+    seeds = data["seed"].nunique()
+    counts = data.groupby("neck")["seed"].nunique()
+    order = [name for name in dict.fromkeys(data["neck"]) if counts[name] == seeds]
+    return order, by_seed(data, "ap", order)
+
+
+def table() -> pd.DataFrame:
+    """A row for each score and stop: cost and agreement."""
+    order, truth = truth_of()
+    found = pd.read_csv(RESULTS / "fidelity_scores.csv")
+    found = found[found["neck"].isin(order)]
+    lines = []
+    for (name, _, steps), stage in found.groupby(["score", "rung", "steps"], sort=False):
+        for kind, column in (("loss", "loss"), ("ap", "ap")):
+            if stage[column].notna().sum() == 0:
+                continue
+            values = by_seed(stage, column, order) * (-1 if kind == "loss" else 1)
+            lines.append({"score": name, "steps": steps, "reward": kind, **agreement(values, truth)})
+    return pd.DataFrame(lines)
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=["truth", "scores", "work", "table"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/fidelity"))
+    parser.add_argument("--shard", type=int, default=0)
+    given = parser.parse_args()
+    out: Path = given.out
+    if given.what == "work":
+        work(chosen(given.names[0]), out / given.names[0], given.shard, given.jobs)
+    elif given.what == "truth":
+        run(["truth"], out, given.jobs)
+        write(chosen("truth"), out, "fidelity_truth.csv")
+    elif given.what == "scores":
+        for name in given.names or scores():
+            run([name], out, given.jobs)
+            write(chosen(name), out, "fidelity_scores.csv")
+    else:
+        order, truth = truth_of()
+        print({name: round(value, 3) for name, value in ceiling(truth).items()}, len(order), "candidates")
+        print(table().round(3).to_string(index=False))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
