@@ -73,7 +73,7 @@ def compare(
         raise ConfigError(f"{out}: cannot be made a folder ({error.strerror})") from None
     lock = FolderLock(out)
     try:
-        task.prepare()
+        task.prepare(seed=seeds[0], steps=steps)
         known, made = _read(out / FILE_NAME)
         plan = [(name, seed) for seed in seeds for name in graphs]
         rows: dict[tuple[str, int], dict[str, Any]] = {}

@@ -189,7 +189,17 @@ class Experiment:
 
 # What may change when a study goes on: it decides how much is measured, not what comes out. The images
 # themselves are identified by the data digest that studies store, not by where they lie.
-FREE = ("name", "search", "confirm", "compare", "resources", "data.root", "device", "proxy.timeout_s")
+FREE = (
+    "name",
+    "search",
+    "confirm",
+    "compare",
+    "resources",
+    "data.root",
+    "device",
+    "proxy.timeout_s",
+    "proxy.disk_limit_mb",
+)
 
 
 def load_experiment(name: str | Path, changes: Sequence[str] = ()) -> Experiment:

@@ -1,7 +1,7 @@
 """A search from an experiment to its results: the parts, put together.
 
 <out>/study.sqlite      the study, the only thing that a resume needs
-<out>/store/            weights of the cached backbone
+<out>/store/            weights of the cached backbone; features/ in it, which may be deleted
 <out>/.spool/           while several workers run: what they finished and the study does not hold yet
 <out>/best.json         graph of the best candidate so far
 <out>/best.svg          its drawing

@@ -1,10 +1,13 @@
-"""The ``cached`` fidelity: a frozen backbone, its features in memory, and only neck and head in training."""
+"""The ``cached`` fidelity: a frozen backbone, its features kept, and only neck and head in training.
+
+Only the views that a training looks at have features: a short one needs a part of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,32 +15,28 @@ from torch import Tensor
 
 from nasneck.backbone import Backbone
 from nasneck.data.coco import CocoSplit
+from nasneck.proxy.bank import FeatureBank, Kept
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.config import NeckConfig, ProxyConfig
-from nasneck.proxy.features import FeatureStore, check_memory, compute_features
+from nasneck.proxy.features import BATCH, FeatureStore, compute_features, feature_bytes
 from nasneck.proxy.fit import Fit
-from nasneck.proxy.views import (
-    Canvases,
-    Progress,
-    Target,
-    batch_order,
-    letterboxed,
-    no_progress,
-    stored_views,
-)
-from nasneck.proxy.weights import (
-    WeightStore,
-    make_backbone,
-    state_digest,
-    train_backbone,
-)
+from nasneck.proxy.views import Progress, StoredViews, Target, batch_order, letterboxed, no_progress
+from nasneck.proxy.weights import WeightStore, check_memory, make_backbone, state_digest, train_backbone
 from nasneck.slot import SLOT
 
 _EVAL_BATCH = 64
 
 
 class CachedTraining:
-    """Trains and runs candidates on stored features. See :class:`nasneck.proxy.task.ProxyTask`."""
+    """Trains and runs candidates on stored features. See :class:`nasneck.proxy.task.ProxyTask`.
+
+    Args:
+        config, neck, train, device: As for the task.
+        store: Folder for the backbone's weights; None keeps them nowhere.
+        features: Folder for features, shared with other processes; None keeps them in this one.
+        amp: Whether candidates compute in bfloat16.
+        weights: Of the backbone, in place of training it.
+    """
 
     def __init__(
         self,
@@ -46,6 +45,7 @@ class CachedTraining:
         train: CocoSplit,
         *,
         store: Path | None,
+        features: Path | None,
         device: torch.device,
         amp: bool,
         weights: dict[str, Tensor] | None = None,
@@ -60,19 +60,15 @@ class CachedTraining:
         self._dtype: torch.dtype = getattr(torch, config.store_dtype)
         self._backbone = make_backbone(config.backbone, levels=neck.inputs, seed=0)
         self.in_channels = self._backbone.channels
-        self._images = len(train)
-        self.memory_mb = check_memory(
-            self._backbone,
-            images=self._images,
-            views=config.augment.views,
-            canvas=config.canvas,
-            dtype=self._dtype,
-            limit_mb=config.memory_limit_mb,
-        )
-        self._train_features: FeatureStore | None = None
-        self._targets: list[Target] = []
-        self._matches: dict[tuple[tuple[int, int, int], ...], list[Tensor]] = {}
-        self._split_features: dict[CocoSplit, FeatureStore] = {}
+        self._views = StoredViews(train, canvas=config.canvas, augment=config.augment)
+        self._bank = FeatureBank(features, device, config.memory_limit_mb, config.disk_limit_mb)
+        self._bytes = feature_bytes(self._backbone, canvas=config.canvas, dtype=self._dtype)
+        # What can be known now is better said now than in the first trial.
+        self._bank.check(self._bytes, min(len(self._views), config.train.steps * config.train.batch_size))
+        if config.backbone.weights == "random":
+            check_memory(config, views=len(self._views))
+        self._kept: tuple[tuple[int, ...], Kept] | None = None
+        self._splits: dict[CocoSplit, Kept] = {}
         self._backbone_digest = ""
 
     def backbone(self, seed: int) -> Backbone | None:
@@ -81,7 +77,7 @@ class CachedTraining:
 
     @property
     def frozen_backbone(self) -> Backbone:
-        """The backbone behind the features; trained once :meth:`prepare` is done."""
+        """The backbone behind the features; trained once :meth:`prepare_weights` is done."""
         return self._backbone
 
     @property
@@ -100,66 +96,38 @@ class CachedTraining:
     def prepare_weights(self, progress: Progress = no_progress) -> None:
         """Train or load the backbone, once."""
         if not self._backbone_digest:
-            self._freeze(None, progress)
+            self._freeze(progress)
 
-    def prepare(self, progress: Progress = no_progress) -> None:
-        """Also compute the features of the training views, once."""
-        if self._train_features is not None:
-            return
-        views = self._views(progress)
-        if not self._backbone_digest:
-            self._freeze(views, progress)
-        self._targets = [{k: v.to(self._device) for k, v in t.items()} for t in views.targets]
-        self._train_features = compute_features(
-            self._backbone,
-            views.images,
-            device=self._device,
-            dtype=self._dtype,
-            what="features of train",
-            progress=progress,
-        )
+    def prepare(self, *, seed: int, steps: int, batch_size: int, progress: Progress = no_progress) -> None:
+        """Also compute the features that trainings of this seed and length look at, once."""
+        self.prepare_weights(progress)
+        self._features_of(self._places(seed=seed, steps=steps, batch_size=batch_size), progress)
+        self._views.forget()
 
     def prepare_split(self, split: CocoSplit, progress: Progress = no_progress) -> None:
         """Compute the features of the letterboxed images of a split, once."""
-        self._features_of(split, progress)
-
-    def _features_of(self, split: CocoSplit, progress: Progress = no_progress) -> FeatureStore:
-        """Features of the letterboxed images of a split, computed when first asked for."""
-        if split not in self._split_features:
-            config = self._config
-            images = letterboxed(split, canvas=config.canvas, jitter=config.eval_jitter, progress=progress).images
-            self._split_features[split] = compute_features(
-                self._backbone,
-                images,
-                device=self._device,
-                dtype=self._dtype,
-                what=f"features of {split.name}",
-                progress=progress,
-            )
-        return self._split_features[split]
+        self._of_split(split, progress)
 
     @contextlib.contextmanager
     def training(self, candidate: Candidate, *, seed: int, steps: int, batch_size: int) -> Iterator[Fit]:
         """The training of neck and head, which ends with the context."""
-        features = self._train_features
-        if features is None:
-            raise RuntimeError("prepare() comes before training()")
-        config = self._config
-        matches = self._matches_of(candidate)
-        order = batch_order(self._images, batch_size=batch_size, steps=steps, seed=seed)
+        places = self._places(seed=seed, steps=steps, batch_size=batch_size)
+        kept = self._features_of(places)
+        matches = _matches(kept, candidate)
+        batches = [[kept.row[place] for place in batch] for batch in places]
 
         def losses_at(step: int) -> dict[str, Tensor]:
-            places = [(epoch % config.augment.views) * self._images + index for epoch, index in order[step]]
-            outputs = candidate.outputs(features.take(torch.tensor(places)))
-            targets = [self._targets[i] for i in places]
-            return candidate.canvas.losses(outputs, targets, [matches[i] for i in places])
+            rows = batches[step]
+            outputs = candidate.outputs(kept.features.take(torch.tensor(rows)))
+            targets = [kept.targets[row] for row in rows]
+            return candidate.canvas.losses(outputs, targets, [matches[row] for row in rows])
 
-        yield Fit([candidate.detector.train()], losses_at, config.train, steps=steps)
+        yield Fit([candidate.detector.train()], losses_at, self._config.train, steps=steps)
 
     @torch.inference_mode()
     def detect(self, candidate: Candidate, split: CocoSplit) -> dict[int, dict[str, Tensor]]:
         """Detections by image id, in pixels of the canvas."""
-        features = self._features_of(split)
+        features = self._of_split(split).features
         candidate.detector.eval()
         found: list[dict[str, Tensor]] = []
         for start in range(0, len(features), _EVAL_BATCH):
@@ -168,33 +136,83 @@ class CachedTraining:
                 found += candidate.canvas.detections(outputs)
         return dict(zip(split.image_ids, found, strict=True))
 
-    def _matches_of(self, candidate: Candidate) -> list[Tensor]:
-        """What is matched to each stored view: the same for all candidates with the same maps."""
-        if candidate.maps not in self._matches:
-            self._matches[candidate.maps] = candidate.canvas.matches(self._targets)
-        return self._matches[candidate.maps]
+    def _places(self, *, seed: int, steps: int, batch_size: int) -> list[list[int]]:
+        order = batch_order(len(self._split), batch_size=batch_size, steps=steps, seed=seed)
+        return self._views.places(order)
 
-    def _views(self, progress: Progress) -> Canvases:
-        config = self._config
-        return stored_views(self._split, canvas=config.canvas, augment=config.augment, progress=progress)
+    def _features_of(self, batches: Sequence[Sequence[int]], progress: Progress = no_progress) -> Kept:
+        """Features of the views in these batches, or of all if that is most of them."""
+        self.prepare_weights(progress)
+        wanted = sorted({place for batch in batches for place in batch})
+        if len(wanted) > len(self._views) // 2:
+            wanted = list(range(len(self._views)))
+        if self._kept is None or self._kept[0] != tuple(wanted):
+            self._bank.check(self._bytes, len(wanted))
+            self._kept = None  # the memory of one is enough
+            self._kept = tuple(wanted), self._bank.get(self.digest, wanted, lambda: self._compute(wanted, progress))
+        return self._kept[1]
 
-    def _freeze(self, views: Canvases | None, progress: Progress) -> None:
-        """Give the backbone its weights for good; ``views`` are made if it has to be trained on them."""
+    def _compute(self, places: Sequence[int], progress: Progress) -> tuple[FeatureStore, list[Target]]:
+        targets: list[Target] = []
+
+        def batches() -> Iterator[Tensor]:
+            for start in range(0, len(places), BATCH):
+                views = self._views.at(places[start : start + BATCH])
+                targets.extend(views.targets)
+                yield views.images
+
+        store = compute_features(
+            self._backbone,
+            batches(),
+            total=len(places),
+            device=self._device,
+            dtype=self._dtype,
+            what=f"features of {self._split.name}",
+            progress=progress,
+        )
+        return store, targets
+
+    def _of_split(self, split: CocoSplit, progress: Progress = no_progress) -> Kept:
+        """Features of the letterboxed images of a split, computed when first asked for."""
+        if split not in self._splits:
+            self.prepare_weights(progress)
+            self._bank.check(self._bytes, len(split))
+            config = self._config
+
+            def compute() -> tuple[FeatureStore, list[Target]]:
+                shown = letterboxed(split, canvas=config.canvas, jitter=config.eval_jitter, progress=progress)
+                store = compute_features(
+                    self._backbone,
+                    shown.images.split(BATCH),
+                    total=len(split),
+                    device=self._device,
+                    dtype=self._dtype,
+                    what=f"features of {split.name}",
+                    progress=progress,
+                )
+                return store, shown.targets
+
+            what = [self._backbone_digest, split.digest, config.canvas, list(config.eval_jitter), config.store_dtype]
+            self._splits[split] = self._bank.get(what, range(len(split)), compute)
+        return self._splits[split]
+
+    def _freeze(self, progress: Progress) -> None:
+        """Give the backbone its weights for good."""
         if self._config.backbone.weights == "random":
-            self._own_weights(views, progress)
+            self._own_weights(progress)
         self._backbone.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._backbone.eval().requires_grad_(False)
         self._backbone_digest = state_digest(self._backbone.state_dict())
 
-    def _own_weights(self, views: Canvases | None, progress: Progress) -> None:
+    def _own_weights(self, progress: Progress) -> None:
         state = self._given or self._store.load()
         if state is not None:
             self._backbone.load_state_dict(state)
             return
         train_backbone(
             self._backbone,
-            views or self._views(progress),
-            images=self._images,
+            self._views,
+            images=len(self._split),
             config=self._config,
             neck=self._neck,
             num_classes=len(self._split.classes),
@@ -203,3 +221,10 @@ class CachedTraining:
             progress=progress,
         )
         self._store.save(self._backbone.state_dict())
+
+
+def _matches(kept: Kept, candidate: Candidate) -> list[Tensor]:
+    """What is matched to each stored view: the same for all candidates with the same maps."""
+    if candidate.maps not in kept.matches:
+        kept.matches[candidate.maps] = candidate.canvas.matches(kept.targets)
+    return kept.matches[candidate.maps]

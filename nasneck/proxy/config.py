@@ -184,7 +184,9 @@ class ProxyConfig:
         backbone_train: Of the backbone, for ``cached``; steps = 0 is not allowed, but weights other than
             ``random`` are taken as they are, without training.
         store_dtype: Number format of stored features.
-        memory_limit_mb: Stored views and features that would take more MiB than this are refused.
+        memory_limit_mb: Views and features that would take more MiB of a process than this are refused.
+        disk_limit_mb: Features that would take more MiB of the run's folder are refused. They are mapped into memory
+            from there, and so shared by the workers of a machine; what does not fit into memory stays on the disk.
         workers: Processes that read and augment images for ``scratch``; 0 reads in the process itself.
         amp: bfloat16 under autocast: ``auto`` where the device computes in it, ``on``, ``off``.
         channels_last: Whether maps and weights lie with their channels last, which is faster nearly everywhere.
@@ -202,6 +204,7 @@ class ProxyConfig:
     backbone_train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500))
     store_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     memory_limit_mb: int = 4096
+    disk_limit_mb: int = 65536
     workers: int = 0
     amp: Literal["auto", "on", "off"] = "auto"
     channels_last: bool = True
@@ -211,8 +214,8 @@ class ProxyConfig:
         _check_scales("eval_jitter", self.eval_jitter)
         if self.canvas < 32:
             raise ConfigError(f"canvas {self.canvas} px is too small; take at least 32")
-        if self.memory_limit_mb < 1 or self.workers < 0 or self.timeout_s < 0:
-            raise ConfigError("memory_limit_mb must be at least 1; workers and timeout_s not below 0")
+        if self.memory_limit_mb < 1 or self.disk_limit_mb < 1 or self.workers < 0 or self.timeout_s < 0:
+            raise ConfigError("memory_limit_mb and disk_limit_mb must be at least 1; workers and timeout_s not below 0")
 
 
 def _check_scales(name: str, scales: tuple[float, float]) -> None:

@@ -1,18 +1,17 @@
-"""Features of a frozen backbone, computed once and kept in memory."""
+"""Features of a frozen backbone: computing them and taking batches of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from nasneck.backbone import Backbone
-from nasneck.errors import ConfigError
 from nasneck.proxy.views import Progress, no_progress
 
-_BATCH = 64
+BATCH = 64  # images that the backbone is given at once
 
 
 def normalised(images: Tensor, backbone: Backbone, device: torch.device, *, channels_last: bool = True) -> Tensor:
@@ -35,86 +34,73 @@ class FeatureStore:
     """
 
     def __init__(self, maps: Sequence[Tensor], device: torch.device) -> None:
-        self._maps = list(maps)
+        self.maps = list(maps)
         self._device = device
 
     def __len__(self) -> int:
-        return len(self._maps[0])
+        return len(self.maps[0])
 
     @property
     def nbytes(self) -> int:
         """Memory in bytes."""
-        return sum(m.numel() * m.element_size() for m in self._maps)
+        return sum(m.numel() * m.element_size() for m in self.maps)
 
     def take(self, indices: Tensor | slice) -> list[Tensor]:
         """The maps (B, C, H, W) float32 of these images, new tensors on the device of computation."""
         if isinstance(indices, Tensor):
-            maps = [m.index_select(0, indices.to(m.device)) for m in self._maps]
+            maps = [m.index_select(0, indices.to(m.device)) for m in self.maps]
         else:
-            maps = [m[indices] for m in self._maps]
+            maps = [m[indices] for m in self.maps]
         return [m.to(self._device, torch.float32, copy=True).permute(0, 3, 1, 2) for m in maps]
+
+    def near(self) -> FeatureStore:
+        """The same on the device of computation, if that is a GPU and they take less than half of its free memory."""
+        if self._device.type != "cuda" or self.nbytes * 2 >= torch.cuda.mem_get_info(self._device)[0]:
+            return self
+        return FeatureStore([m.to(self._device) for m in self.maps], self._device)
 
 
 @torch.no_grad()
 def compute_features(
     backbone: Backbone,
-    images: Tensor,
+    batches: Iterable[Tensor],
     *,
+    total: int,
     device: torch.device,
     dtype: torch.dtype,
     what: str = "features",
     progress: Progress = no_progress,
 ) -> FeatureStore:
-    """Features of ``images`` (M, 3, H, W) uint8 by the backbone in eval mode.
+    """Features of images by the backbone in eval mode, in the memory of the machine.
 
-    On a GPU they stay there if they take less than half of its free memory.
+    Args:
+        backbone: Left as it was.
+        batches: Of images (B, 3, H, W) uint8.
+        total: Images in all.
+        device: Where to compute.
+        dtype: What to store.
+        what, progress: Told (what, done, total).
     """
     training = backbone.training
     backbone.eval()
+    maps: list[Tensor] = []
+    start = 0
     try:
-        total = len(images)
-        maps: list[Tensor] = []
-        for start in range(0, total, _BATCH):
+        for images in batches:
             progress(what, start, total)
-            batch = normalised(images[start : start + _BATCH], backbone, device)
-            features = [m.permute(0, 2, 3, 1) for m in backbone(batch).values()]
-            if not maps:
-                place = _place(features, total, device, dtype)
-                maps = [torch.empty((total, *m.shape[1:]), dtype=dtype, device=place) for m in features]
+            features = [m.permute(0, 2, 3, 1) for m in backbone(normalised(images, backbone, device)).values()]
+            maps = maps or [torch.empty((total, *m.shape[1:]), dtype=dtype) for m in features]
             for whole, part in zip(maps, features, strict=True):
                 whole[start : start + len(part)] = part.to(whole.device, dtype)
+            start += len(images)
         progress(what, total, total)
     finally:
         backbone.train(training)
     return FeatureStore(maps, device)
 
 
-def check_memory(
-    backbone: Backbone, *, images: int, views: int, canvas: int, dtype: torch.dtype, limit_mb: int
-) -> float:
-    """MiB that the views and features of ``images`` training images take.
-
-    Raises:
-        ConfigError: they exceed ``limit_mb``.
-    """
+def feature_bytes(backbone: Backbone, *, canvas: int, dtype: torch.dtype) -> int:
+    """Bytes of the features of one image."""
     size = torch.empty((), dtype=dtype).element_size()
-    per_view = 3 * canvas**2 + size * sum(
-        channels * math.ceil(canvas / 2**level) ** 2 for level, channels in backbone.channels.items()
-    )
-    needed = per_view * images * views / 2**20
-    if needed > limit_mb:
-        raise ConfigError(
-            f"{images} images x {views} views of {canvas} px and their features need {needed:.0f} MiB, "
-            f"more than memory_limit_mb {limit_mb}; take fewer images (train_limit) or views, "
-            "a smaller canvas, or fidelity 'scratch'"
-        )
-    return needed
-
-
-def _place(maps: Sequence[Tensor], total: int, device: torch.device, dtype: torch.dtype) -> torch.device:
-    if device.type != "cuda":
-        return device
-    size = torch.empty((), dtype=dtype).element_size()
-    needed = sum(m[0].numel() for m in maps) * total * size
-    free, _ = torch.cuda.mem_get_info(device)
-    return device if needed < free / 2 else torch.device("cpu")
+    places = {level: math.ceil(canvas / 2**level) ** 2 for level in backbone.channels}
+    return size * sum(channels * places[level] for level, channels in backbone.channels.items())

@@ -63,7 +63,7 @@ class ScratchTraining:
     def prepare_weights(self, progress: Progress = no_progress) -> None:
         """Nothing is shared between candidates."""
 
-    def prepare(self, progress: Progress = no_progress) -> None:
+    def prepare(self, *, seed: int, steps: int, batch_size: int, progress: Progress = no_progress) -> None:
         """Nothing is shared between candidates."""
 
     def prepare_split(self, split: CocoSplit, progress: Progress = no_progress) -> None:

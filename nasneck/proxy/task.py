@@ -45,7 +45,7 @@ class Fidelity(Protocol):
     def weights(self) -> dict[str, Tensor] | None: ...
     def backbone(self, seed: int) -> Backbone | None: ...
     def prepare_weights(self, progress: Progress = ...) -> None: ...
-    def prepare(self, progress: Progress = ...) -> None: ...
+    def prepare(self, *, seed: int, steps: int, batch_size: int, progress: Progress = ...) -> None: ...
     def prepare_split(self, split: CocoSplit, progress: Progress = ...) -> None: ...
     def training(
         self, candidate: Candidate, *, seed: int, steps: int, batch_size: int
@@ -63,11 +63,12 @@ class ProxyTask:
         config: How to train and what to reward.
         neck: What all candidates have in common.
         data: Candidates train on its train split; the reward and test splits are only measured on.
-        store: Folder for the backbone's weights, which are reused by later tasks of the same setting; None
-            keeps them nowhere.
+        store: Folder for the backbone's weights and its features, which are reused by later tasks of the same
+            setting; None keeps them nowhere.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         weights: Of another task of the same setting, taken instead of training the backbone.
         objective: What costs are for, and the latency over which a candidate is refused.
+        features: Folder for features alone, in place of ``store``.
 
     Raises:
         ConfigError: settings that cannot work, such as levels that the backbone does not have.
@@ -84,6 +85,7 @@ class ProxyTask:
         device: str | torch.device = "auto",
         weights: dict[str, Tensor] | None = None,
         objective: ObjectiveConfig | None = None,
+        features: str | Path | None = None,
     ) -> None:
         self.config = config
         self.neck = neck
@@ -94,12 +96,16 @@ class ProxyTask:
             # torch's CPU kernel leaves parts of the weight gradient of a 3x3 stride 2 convolution on a 1x1 map
             # unset in bfloat16 (seen on 2.15); FPN's last extra level is one when the level before it is 1x1.
             self.amp = False
+        store = None if store is None else Path(store)
+        if features is None and store is not None:
+            features = store / "features"
         self.fidelity: Fidelity = (
             CachedTraining(
                 config,
                 neck,
                 data.train,
-                store=None if store is None else Path(store),
+                store=store,
+                features=None if features is None else Path(features),
                 device=self.device,
                 amp=self.amp,
                 weights=weights,
@@ -116,14 +122,16 @@ class ProxyTask:
         """Width of each backbone level that the necks are compiled for."""
         return self.fidelity.in_channels
 
-    def prepare(self, progress: Progress | None = None) -> None:
+    def prepare(self, progress: Progress | None = None, *, seed: int = 0, steps: int | None = None) -> None:
         """Do what all candidates share: train or load the backbone, compute features. Once.
 
         Args:
             progress: Told (what, done, total).
+            seed, steps: Of the evaluations to come; others compute what they need when they begin.
         """
         progress = progress or no_progress
-        self.fidelity.prepare(progress)
+        batch_size = self.config.train.batch_size
+        self.fidelity.prepare(seed=seed, steps=self._steps(steps), batch_size=batch_size, progress=progress)
         if self.config.reward == "ap":
             self.fidelity.prepare_split(self.data.reward, progress)
 
@@ -178,7 +186,7 @@ class ProxyTask:
         steps = self._steps(steps)
         if list(rungs) != sorted(set(rungs)) or any(not 0 < rung < steps for rung in rungs):
             raise ConfigError(f"rungs {list(rungs)} must rise and lie between 0 and the {steps} steps of a training")
-        self.prepare()
+        self.prepare_weights()
         if self.config.reward == "ap":
             self.fidelity.prepare_split(images)
         return Evaluation(
@@ -238,11 +246,11 @@ class ProxyTask:
 def _settings(config: ProxyConfig) -> dict[str, Any]:
     """What of ``config`` decides what is measured.
 
-    How long it may take decides whether there is a result, not what it is. Settings that came later are left out
-    where they change nothing, so that what was measured before them stays known.
+    What it may take of time and disk decides whether there is a result, not what it is. Settings that came later are
+    left out where they change nothing, so that what was measured before them stays known.
     """
     later = {"channels_last": True}
-    kept = {name: value for name, value in asdict(config).items() if name != "timeout_s"}
+    kept = {name: value for name, value in asdict(config).items() if name not in ("timeout_s", "disk_limit_mb")}
     return {name: value for name, value in kept.items() if name not in later or value != later[name]}
 
 

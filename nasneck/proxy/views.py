@@ -64,13 +64,47 @@ class Views(Dataset[tuple[Tensor, Target]]):
         return _plain(image, target)
 
 
-def stored_views(
-    split: CocoSplit, *, canvas: int, augment: AugmentConfig, progress: Progress = no_progress
-) -> Canvases:
-    """All views of all images; view v of image i is at ``v * len(split) + i``."""
-    views = Views(split, canvas=canvas, augment=augment, seed=augment.seed)
-    addresses = [(view, index) for view in range(augment.views) for index in range(len(split))]
-    return _collect((views[a] for a in addresses), len(addresses), canvas, f"views of {split.name}", progress)
+class StoredViews:
+    """The ``augment.views`` views of every image that are seen again and again.
+
+    View v of image i has the place ``v * len(split) + i``. They are made when they are asked for; what is kept by
+    :meth:`keep` is not made twice.
+    """
+
+    def __init__(self, split: CocoSplit, *, canvas: int, augment: AugmentConfig) -> None:
+        self.canvas = canvas
+        self._views = Views(split, canvas=canvas, augment=augment, seed=augment.seed)
+        self._images, self._count = len(split), augment.views
+        self._kept: Canvases | None = None
+        self._row: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self._images * self._count
+
+    def places(self, order: Sequence[Sequence[tuple[int, int]]]) -> list[list[int]]:
+        """The places of batches of (epoch, image index), as :func:`batch_order` gives them."""
+        return [[(epoch % self._count) * self._images + index for epoch, index in batch] for batch in order]
+
+    def keep(self, places: Sequence[int], progress: Progress = no_progress) -> None:
+        """Make these views and keep them, in place of those that were kept before."""
+        items = (self._make(place) for place in places)
+        self._kept = _collect(items, len(places), self.canvas, f"views of {self._views.split.name}", progress)
+        self._row = {place: row for row, place in enumerate(places)}
+
+    def forget(self) -> None:
+        """Give the memory of what was kept back."""
+        self._kept, self._row = None, {}
+
+    def at(self, places: Sequence[int]) -> Canvases:
+        """The views at ``places``."""
+        with one_thread():
+            return Canvases(*_stack([self._make(place) for place in places]))
+
+    def _make(self, place: int) -> tuple[Tensor, Target]:
+        if self._kept is not None and place in self._row:
+            row = self._row[place]
+            return self._kept.images[row], self._kept.targets[row]
+        return self._views[divmod(place, self._images)]
 
 
 AS_IS = (1.0, 1.0)

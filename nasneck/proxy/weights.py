@@ -19,7 +19,7 @@ from nasneck.necks import fpn
 from nasneck.proxy.candidate import build_candidate, seeded
 from nasneck.proxy.config import BackboneConfig, NeckConfig, ProxyConfig
 from nasneck.proxy.fit import NotFinite, fit
-from nasneck.proxy.views import Canvases, Progress, batch_order, no_progress
+from nasneck.proxy.views import Progress, StoredViews, batch_order, no_progress
 
 VERSION = 1  # of this training; raise it when the same settings would give other weights
 
@@ -66,7 +66,7 @@ def state_digest(state: dict[str, Tensor]) -> str:
 
 def train_backbone(
     backbone: Backbone,
-    views: Canvases,
+    views: StoredViews,
     *,
     images: int,
     config: ProxyConfig,
@@ -77,6 +77,8 @@ def train_backbone(
     progress: Progress = no_progress,
 ) -> None:
     """Train ``backbone`` in place, as part of a detector with FPN, on the stored views of ``images`` images.
+
+    The views that it has seen are kept by ``views``.
 
     Raises:
         ConfigError: the training diverged.
@@ -96,10 +98,13 @@ def train_backbone(
     )
     options = config.backbone_train
     order = batch_order(images, batch_size=options.batch_size, steps=options.steps, seed=0)
+    batches = views.places(order)
+    seen = sorted({place for batch in batches for place in batch})
+    views.keep(seen, progress)
 
     def losses_at(step: int) -> dict[str, Tensor]:
-        places = [(epoch % config.augment.views) * images + index for epoch, index in order[step]]
-        return candidate.losses_of_images(views.images[places], [views.targets[i] for i in places])
+        shown = views.at(batches[step])
+        return candidate.losses_of_images(shown.images, shown.targets)
 
     try:
         fit(
@@ -113,6 +118,23 @@ def train_backbone(
         raise ConfigError(
             f"the backbone's training diverged ({error}); lower backbone_train.learning_rate {options.learning_rate:g}"
         ) from None
+
+
+def check_memory(config: ProxyConfig, *, views: int) -> None:
+    """Find out whether the views that a backbone is trained on fit into memory.
+
+    Raises:
+        ConfigError: they take more than ``memory_limit_mb``.
+    """
+    options = config.backbone_train
+    seen = min(views, options.steps * options.batch_size)
+    needed = seen * 3 * config.canvas**2 / 2**20
+    if needed > config.memory_limit_mb:
+        raise ConfigError(
+            f"the {seen} views of {config.canvas} px that the backbone is trained on need {needed:.0f} MiB, more than "
+            f"memory_limit_mb {config.memory_limit_mb}; take fewer images (train_limit), views or "
+            "backbone_train.steps, a smaller canvas, or weights of your own"
+        )
 
 
 class WeightStore:

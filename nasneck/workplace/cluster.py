@@ -32,7 +32,7 @@ class ClusterWorkplace:
     Args:
         experiment: What to measure, and with which resources.
         data: Its images, as the driver sees them.
-        store: The driver's folder for the backbone's weights.
+        store: The driver's folder for the backbone's weights and, where workers see it, its features.
         on_warning: Told what the user should know.
 
     Raises:
@@ -42,6 +42,7 @@ class ClusterWorkplace:
     def __init__(self, experiment: Experiment, data: DetectionData, *, store: Path, on_warning: Warn) -> None:
         self._experiment = experiment
         self._data = data
+        self._features = store / "features"
         self._on_warning = on_warning
         self._open = ExitStack()
         self._store = WeightStore(
@@ -88,6 +89,7 @@ class ClusterWorkplace:
 
     def prepare(self, progress: Preparing) -> None:
         """Train the backbone on a worker and keep its weights here."""
+        self._features.mkdir(parents=True, exist_ok=True)  # workers who see it use it
         self._prepared = self._preparation.call("prepare", progress)
         self._preparation.close()
         assert self._prepared is not None  # what Preparation.prepare returns
@@ -149,4 +151,5 @@ class ClusterWorkplace:
     def _make_recipe(self) -> Recipe:
         data = self._experiment.data
         absolute = replace(self._experiment, data=replace(data, root=str(Path(data.root).expanduser().absolute())))
-        return Recipe(absolute, self._data.digest, device="cuda" if self._share.gpus else "cpu")
+        device = "cuda" if self._share.gpus else "cpu"
+        return Recipe(absolute, self._data.digest, device=device, features=str(self._features.absolute()))

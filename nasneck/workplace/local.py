@@ -23,7 +23,7 @@ class LocalWorkplace:
     Args:
         experiment: What to measure.
         data: Its images.
-        store: Folder for the backbone's weights.
+        store: Folder for the backbone's weights and features.
     """
 
     workers = 1
@@ -54,7 +54,7 @@ class LocalWorkplace:
 
     def prepare(self, progress: Preparing) -> None:
         """Train or load the backbone, compute features."""
-        self._task.prepare(progress)
+        self._task.prepare(progress, seed=self._experiment.seed)
 
     def cache_key(self, graph: NeckGraph) -> str:
         """That of the proxy task, whatever the processor."""

@@ -32,6 +32,7 @@ class Recipe:
         experiment: With a path of the data that does not hang on a current directory.
         data_digest: Of the images that the driver sees.
         device: ``cpu`` or ``cuda``: in a worker, the GPU that Ray gave it is the only one.
+        features: Folder for features that all workers who see it share; others compute their own.
         folder: Current directory of the driver; other paths of a user's may be relative to it.
         version: Of nasneck, there.
     """
@@ -39,6 +40,7 @@ class Recipe:
     experiment: Experiment
     data_digest: str
     device: str
+    features: str | None = None
     folder: str = field(default_factory=lambda: str(Path.cwd()))
     version: str = field(default_factory=version)
 
@@ -65,6 +67,7 @@ class Recipe:
             device=self.device,
             weights=weights,
             objective=experiment.objective,
+            features=self.features if self.features is not None and Path(self.features).is_dir() else None,
         )
 
     def _data(self) -> Any:
@@ -130,7 +133,7 @@ class MakeEvaluator:
         """
         seed = self.recipe.experiment.seed
         task = self.recipe.task(self.prepared.weights)
-        task.prepare()
+        task.prepare(seed=seed)
         here = task.context(seed=seed)
         # Machines may differ in name; latency is then that of whichever measured it.
         differ = [name for name, value in self.prepared.context.items() if name != "device" and here[name] != value]

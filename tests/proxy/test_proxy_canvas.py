@@ -54,7 +54,7 @@ def canvases(shapes: DetectionData) -> Canvases:
 def test_cached_losses_equal_the_plain_detectors(kind: str, levels: tuple[int, int], canvases: Canvases) -> None:
     model, backbone = whole(kind, levels)
     pyramid = model.backbone
-    store = compute_features(backbone, canvases.images, device=CPU, dtype=torch.float32)
+    store = compute_features(backbone, [canvases.images], total=len(canvases.images), device=CPU, dtype=torch.float32)
     direct = parts(model, levels)
     model.train()
     backbone.eval()

@@ -59,7 +59,7 @@ def test_tables_change_single_keys_of_a_preset() -> None:
         ({"reward": "map"}, "reward: 'map' is not one of 'ap', 'loss'"),
         ({"canvas": 16}, "canvas 16 px is too small"),
         ({"augment": {"views": 0}}, "views 0 must be at least 1"),
-        ({"memory_limit_mb": 0}, "memory_limit_mb must be at least 1"),
+        ({"memory_limit_mb": 0}, "memory_limit_mb and disk_limit_mb must be at least 1"),
         ({"backbone": {"norm": "frozen"}}, "norm 'frozen' has no statistics to freeze in random weights"),
     ],
 )

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from nasneck.backbone import build_backbone
-from nasneck.errors import ConfigError
-from nasneck.proxy.features import check_memory, compute_features, normalised
+from nasneck.proxy.features import BATCH, compute_features, feature_bytes, normalised
 
 CPU = torch.device("cpu")
 
@@ -25,7 +24,7 @@ def test_features_are_those_of_the_backbone_in_eval_mode() -> None:
     backbone.train()
     state = {k: v.clone() for k, v in backbone.state_dict().items()}
     pictures = images()  # more than one batch
-    store = compute_features(backbone, pictures, device=CPU, dtype=torch.float32)
+    store = compute_features(backbone, pictures.split(BATCH), total=70, device=CPU, dtype=torch.float32)
     assert backbone.training
     assert all(torch.equal(v, state[k]) for k, v in backbone.state_dict().items())
     assert len(store) == 70
@@ -39,7 +38,7 @@ def test_features_are_those_of_the_backbone_in_eval_mode() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_taking_gives_new_float32_maps(dtype: torch.dtype) -> None:
-    store = compute_features(build_backbone("resnet10", width=8), images(3), device=CPU, dtype=dtype)
+    store = compute_features(build_backbone("resnet10", width=8), images(3).split(2), total=3, device=CPU, dtype=dtype)
     size = torch.empty((), dtype=dtype).element_size()
     assert store.nbytes == 3 * size * (16 * 6 * 6 + 32 * 3 * 3 + 64 * 2 * 2)
     for indices in (torch.tensor([1]), slice(1, 2)):
@@ -50,10 +49,10 @@ def test_taking_gives_new_float32_maps(dtype: torch.dtype) -> None:
         assert not any((m == -7).any() for m in store.take(indices))
 
 
-def test_memory_is_estimated_before_it_is_taken() -> None:
+def test_memory_is_known_before_it_is_taken() -> None:
     backbone = build_backbone("resnet10", width=8)
-    needs = {"images": 100, "views": 2, "canvas": 48, "dtype": torch.float16}
-    expected = 200 * (3 * 48 * 48 + 2 * (16 * 6 * 6 + 32 * 3 * 3 + 64 * 2 * 2)) / 2**20
-    assert check_memory(backbone, **needs, limit_mb=100) == pytest.approx(expected)
-    with pytest.raises(ConfigError, match=r"100 images x 2 views of 48 px .* need 2 MiB, more than memory_limit_mb 1"):
-        check_memory(backbone, **needs, limit_mb=1)
+    store = compute_features(backbone, images(3).split(3), total=3, device=CPU, dtype=torch.float16)
+    assert store.nbytes == 3 * feature_bytes(backbone, canvas=48, dtype=torch.float16)
+    odd = torch.zeros(1, 3, 50, 50, dtype=torch.uint8)
+    store = compute_features(backbone, [odd], total=1, device=CPU, dtype=torch.float32)
+    assert store.nbytes == feature_bytes(backbone, canvas=50, dtype=torch.float32)

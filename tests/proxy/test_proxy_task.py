@@ -99,16 +99,39 @@ def test_the_global_generator_is_left_alone(task: ProxyTask) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def stored(task: ProxyTask) -> list[torch.Tensor]:
+    """The features of all views."""
+    fidelity: Any = task.fidelity
+    task.prepare(seed=0, steps=20)
+    assert len(fidelity._kept[0]) == 2 * len(task.data.train)
+    return fidelity._kept[1].features.maps
+
+
+def test_a_short_training_needs_few_features(make_task: MakeTask, tmp_path: Path) -> None:
+    whole, part = make_task(where=tmp_path / "a"), make_task(where=tmp_path / "b")
+    stored(whole)
+    made: list[int] = []
+    part.prepare(lambda what, done, total: made.append(total) if what == "features of train" else None, seed=5, steps=3)
+    assert set(made) == {12}, "three batches of four of the 40 views"
+    few, all_of_them = part.fidelity._kept[1], whole.fidelity._kept[1]  # type: ignore[attr-defined]
+    for place, row in few.row.items():
+        for mine, theirs in zip(few.features.maps, all_of_them.features.maps, strict=True):
+            torch.testing.assert_close(mine[row], theirs[all_of_them.row[place]], rtol=2e-3, atol=2e-3)
+        assert torch.equal(few.targets[row]["boxes"], all_of_them.targets[all_of_them.row[place]]["boxes"])
+    assert part.evaluate(fpn(), seed=5, steps=3).loss == pytest.approx(
+        whole.evaluate(fpn(), seed=5, steps=3).loss, rel=1e-3
+    )
+
+
 def test_candidates_leave_the_frozen_backbone_and_the_features_alone(task: ProxyTask) -> None:
     backbone = frozen(task)
     before = state_digest(backbone.state_dict())
-    features = [m.clone() for m in task.fidelity._train_features._maps]  # type: ignore[attr-defined]
+    features = [m.clone() for m in stored(task)]
     assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
     for name in MEASURED:
         assert task.evaluate(NECKS[name](), seed=0, steps=4).state is State.OK
     assert state_digest(backbone.state_dict()) == before
-    after = task.fidelity._train_features._maps  # type: ignore[attr-defined]
-    assert all(torch.equal(a, b) for a, b in zip(features, after, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(features, stored(task), strict=True))
 
 
 def test_the_backbone_is_trained_on_the_train_split_alone(
@@ -120,7 +143,7 @@ def test_the_backbone_is_trained_on_the_train_split_alone(
     split_type = type(task.data.train)
     read = split_type.__getitem__
     monkeypatch.setattr(split_type, "__getitem__", lambda self, i: (seen.add(self.name), read(self, i))[1])
-    task.fidelity.prepare()
+    task.fidelity.prepare(seed=0, steps=4, batch_size=4)
     assert seen == {"train"}
     assert state_digest(frozen(task).state_dict()) != start
 
@@ -144,10 +167,10 @@ def test_the_backbone_is_trained_once_and_then_read(make_task: MakeTask, tmp_pat
     assert "backbone training" not in phases(second)
     assert state_digest(frozen(first).state_dict()) == state_digest(frozen(second).state_dict())
     assert first.cache_key(fpn(), seed=0) == second.cache_key(fpn(), seed=0)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.pt"))) == 1
     third = make_task(where=tmp_path, backbone_train=TrainConfig(steps=7, batch_size=4))
     assert "backbone training" in phases(third)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.pt"))) == 2
 
 
 def test_weights_given_as_a_file_are_not_trained(make_task: MakeTask, tmp_path: Path) -> None:
@@ -158,7 +181,7 @@ def test_weights_given_as_a_file_are_not_trained(make_task: MakeTask, tmp_path: 
     task = make_task(where=tmp_path / "store", backbone=config)
     task.prepare()
     assert state_digest(frozen(task).state_dict()) == expected
-    assert not (tmp_path / "store").exists()
+    assert not list((tmp_path / "store").glob("*.pt"))
 
 
 def test_a_backbone_that_diverges_is_one_clear_line(make_task: MakeTask, tmp_path: Path) -> None:
@@ -353,8 +376,10 @@ class TestCacheKey:
 def test_wrong_settings_fail_when_the_task_is_made(make_task: MakeTask, shapes: DetectionData, store: Path) -> None:
     with pytest.raises(ConfigError, match="backbone 'resnet10' has no level 6; it has 2, 3, 4, 5"):
         make_task(neck=NeckConfig(inputs=(3, 6), levels=(3, 7)))
-    with pytest.raises(ConfigError, match="more than memory_limit_mb 1"):
+    with pytest.raises(ConfigError, match=r"24 views of 256 px that the backbone is trained on .* memory_limit_mb 1"):
         make_task(memory_limit_mb=1, canvas=256)
+    with pytest.raises(ConfigError, match="features of 40 views need 2 MiB, more than disk_limit_mb 1"):
+        make_task(disk_limit_mb=1, canvas=256)
     with pytest.raises(ConfigError, match=r"backbone weights nowhere\.pt: there is no such file"):
         make_task(fidelity="scratch", backbone=BackboneConfig(weights="nowhere.pt"))
     if not torch.cuda.is_available():

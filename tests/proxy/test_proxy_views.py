@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,13 +10,13 @@ from nasneck.evaluate import coco_ap
 from nasneck.proxy import AugmentConfig
 from nasneck.proxy.views import (
     Canvases,
+    StoredViews,
     Views,
     batch_order,
     letterboxed,
     letterboxed_batches,
     loaded_batches,
     shown_truth,
-    stored_views,
 )
 
 
@@ -38,16 +40,37 @@ def test_seeds_differ_and_the_global_generator_is_left_alone() -> None:
 
 def test_stored_views_lie_view_by_view(shapes: DetectionData) -> None:
     augment = AugmentConfig(views=2)
-    stored = stored_views(shapes.train, canvas=64, augment=augment)
-    assert stored.images.shape == (2 * len(shapes.train), 3, 64, 64)
-    assert stored.images.dtype == torch.uint8
+    stored = StoredViews(shapes.train, canvas=64, augment=augment)
+    images = len(shapes.train)
+    assert len(stored) == 2 * images
+    assert stored.places([[(0, 3), (1, 3)], [(2, 3), (3, 0)]]) == [[3, images + 3], [3, images]]
+    found = stored.at([images + 3, 3])
+    assert found.images.shape == (2, 3, 64, 64) and found.images.dtype == torch.uint8
     views = Views(shapes.train, canvas=64, augment=augment, seed=augment.seed)
-    image, target = views[(1, 3)]
-    place = len(shapes.train) + 3
-    assert torch.equal(stored.images[place], image)
-    assert torch.equal(stored.targets[place]["boxes"], target["boxes"])
-    assert not torch.equal(stored.images[3], image)  # another view of the same image
-    assert type(stored.targets[0]["boxes"]) is torch.Tensor
+    for row, address in enumerate([(1, 3), (0, 3)]):
+        image, target = views[address]
+        assert torch.equal(found.images[row], image)
+        assert torch.equal(found.targets[row]["boxes"], target["boxes"])
+    assert not torch.equal(found.images[0], found.images[1])
+    assert type(found.targets[0]["boxes"]) is torch.Tensor
+
+
+def test_views_that_are_kept_are_not_made_again(shapes: DetectionData, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = StoredViews(shapes.train, canvas=64, augment=AugmentConfig(views=2))
+    plain = stored.at([5, 2, 30])
+    told: list[tuple[str, int, int]] = []
+    stored.keep([2, 5], lambda *what: told.append(what))
+    assert told[-1] == ("views of train", 2, 2)
+    made: list[Any] = []
+    make = Views.__getitem__
+    monkeypatch.setattr(Views, "__getitem__", lambda self, address: made.append(address) or make(self, address))
+    kept = stored.at([5, 2, 30])
+    assert made == [(1, 30 - len(shapes.train))], "the one that was not kept"
+    assert torch.equal(kept.images, plain.images)
+    assert all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(kept.targets, plain.targets, strict=True))
+    stored.forget()
+    stored.at([5, 2])
+    assert made[1:] == [(0, 5), (0, 2)]
 
 
 def test_progress_reaches_the_end(shapes: DetectionData) -> None:
