@@ -97,7 +97,7 @@ def run_comparison(
     proxy = replace(settings.proxy, reward="ap")
     store = (studies[0] if studies else out) / "store"
     # Costs as the user will pay them, and no limits: the table is there to show them.
-    objective = replace(settings.objective, max_latency_ms=None, max_params=None, max_macs=None)
+    objective = settings.objective.to_report
     task = ProxyTask(proxy, settings.neck, data, store=store, device=settings.device, objective=objective)
     task.prepare(on_prepare)
     rows = compare(

@@ -101,7 +101,7 @@ def confirm(
     data = load_data(experiment.data)
     steps = settings.steps or 2 * experiment.proxy.train.steps
     # Without limits: what a hand-designed neck costs is for the table to say.
-    objective = replace(experiment.objective, max_latency_ms=None, max_params=None, max_macs=None)
+    objective = experiment.objective.to_report
     task = ProxyTask(
         replace(experiment.proxy, reward="ap"),
         experiment.neck,

@@ -11,13 +11,15 @@ Costs are those of the neck as it will be deployed: at ``image_size``, with ``ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nasneck.errors import ConfigError
 from nasneck.trial import Measurement, State, Trial
 
 Cost = Literal["latency", "parameters", "macs"]
+
+LATENCY_RUNS = 10
 
 # Name of a cost -> field of a measurement, unit, and the limit's name.
 FIELDS: Mapping[str, str] = {"latency": "latency_ms", "parameters": "parameters", "macs": "macs"}
@@ -37,7 +39,8 @@ class ObjectiveConfig:
         image_size: Height and width of the images that costs are for; null takes the proxy's canvas.
         channels: Width of the deployed neck; null takes the proxy's.
         in_channels: Widths of the deployed backbone by level; empty takes the proxy's.
-        latency_runs: Forward passes whose median is taken.
+        latency_runs: Forward passes whose median is taken; 0 measures no latency, which saves a search whose objective
+            does not ask for it a few hundredths of a second a candidate, in which its other workers have to wait.
     """
 
     names: tuple[str, ...] = ("reward",)
@@ -50,7 +53,7 @@ class ObjectiveConfig:
     image_size: tuple[int, int] | None = None
     channels: int | None = None
     in_channels: Mapping[int, int] = field(default_factory=dict)
-    latency_runs: int = 10
+    latency_runs: int = LATENCY_RUNS
 
     def __post_init__(self) -> None:
         known = ("reward", *FIELDS)
@@ -77,8 +80,15 @@ class ObjectiveConfig:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value} must be at least 1")
-        if self.latency_runs < 1:
-            raise ConfigError(f"latency_runs {self.latency_runs} must be at least 1")
+        wanted = self.max_latency_ms is not None or "latency" in (*self.names, self.soft)
+        if self.latency_runs < (1 if wanted else 0):
+            raise ConfigError(f"latency_runs {self.latency_runs} must be at least 1, or 0 if nothing asks for latency")
+
+    @property
+    def to_report(self) -> ObjectiveConfig:
+        """The same for a table of costs: without limits, and with a latency."""
+        runs = self.latency_runs or LATENCY_RUNS
+        return replace(self, max_latency_ms=None, max_params=None, max_macs=None, latency_runs=runs)
 
     @property
     def bounded(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import time
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from nasneck import necks
 from nasneck.compile import compile_neck
@@ -61,3 +63,13 @@ def test_latency_is_the_median_in_milliseconds(monkeypatch):
     neck = one_conv()
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     assert measure_latency(neck, (32, 32), runs=3, warmup=2) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("name", sorted(necks.NECKS))
+def test_the_same_as_torchs_counter(name):
+    graph = necks.NECKS[name]()
+    neck = compile_neck(graph, dict.fromkeys(graph.input_levels, 8), 8).eval()
+    features = [torch.empty(shape, device="meta") for shape in feature_shapes(neck, (320, 320))]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(neck).to("meta")(features)
+    assert count_macs(neck, (320, 320)) == counter.get_total_flops() // 2 > 0

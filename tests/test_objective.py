@@ -63,6 +63,12 @@ def test_limits(limits: dict[str, float], text: str) -> None:
     assert ObjectiveConfig(**limits).over(GOOD) == text
 
 
+def test_a_table_of_costs_has_no_limits_and_a_latency() -> None:
+    bounded = ObjectiveConfig(max_params=1, max_macs=1, max_latency_ms=1, latency_runs=4, image_size=(8, 8))
+    assert bounded.to_report == ObjectiveConfig(latency_runs=4, image_size=(8, 8))
+    assert ObjectiveConfig(latency_runs=0).to_report == ObjectiveConfig()
+
+
 def test_what_is_not_known_is_over_no_limit() -> None:
     assert ObjectiveConfig(max_params=1, max_macs=1, max_latency_ms=1).over(Measurement(State.OK)) == ""
 
@@ -81,7 +87,10 @@ def test_what_is_not_known_is_over_no_limit() -> None:
         ({"max_params": 0}, "max_params 0 must be above 0"),
         ({"image_size": [0, 640]}, "image_size"),
         ({"in_channels": {"3": 0}}, "in_channels.3 0 must be at least 1"),
-        ({"latency_runs": 0}, "latency_runs 0 must be at least 1"),
+        ({"latency_runs": -1}, "latency_runs -1 must be at least 1, or 0 if nothing asks for latency"),
+        ({"latency_runs": 0, "max_latency_ms": 9.0}, "latency_runs 0 must be at least 1"),
+        ({"latency_runs": 0, "names": ["reward", "latency"]}, "latency_runs 0 must be at least 1"),
+        ({"latency_runs": 0, "soft": "latency", "target": 9.0}, "latency_runs 0 must be at least 1"),
     ],
 )
 def test_settings_that_do_not_fit(table: dict[str, object], text: str) -> None:

@@ -105,7 +105,8 @@ class Evaluation:
             neck = deployed.neck_of(self.graph, candidate.neck)
             known |= deployed.costs(neck)
             remembered = self.latencies.get(latency_key(known["device"], deployed.image_size))
-            known["latency_ms"] = remembered or deployed.latency_ms(neck, self.task.device)
+            measures = deployed.objective.latency_runs > 0
+            known["latency_ms"] = remembered or (deployed.latency_ms(neck, self.task.device) if measures else None)
         return deployed.refused(Measurement(State.REJECTED, **known))
 
     def _reward(self, candidate: Candidate, loss: float) -> dict[str, Any]:

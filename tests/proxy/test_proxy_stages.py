@@ -131,6 +131,12 @@ def test_latency_is_measured_alone_before_the_training(with_objective: Any, monk
     assert m.latency_ms == 3.5
 
 
+def test_a_latency_that_nobody_asks_for_is_not_measured(with_objective: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(deployed_module, "measure_latency", None)
+    m = with_objective(latency_runs=0).evaluate(fpn(), seed=0, steps=2)
+    assert m.state is State.OK and m.latency_ms is None and m.macs
+
+
 def test_a_known_latency_is_not_measured_again(task: ProxyTask, monkeypatch: Any) -> None:
     first = task.evaluate(fpn(), seed=0, steps=2)
     monkeypatch.setattr(deployed_module, "measure_latency", None)
