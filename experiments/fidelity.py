@@ -23,8 +23,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,11 @@ from nasneck import NeckGraph, necks
 from nasneck.data import load_data
 from nasneck.experiment import Experiment, load_experiment
 from nasneck.files import write_atomically
+from nasneck.objective import ObjectiveConfig
 from nasneck.provenance import command, commit
-from nasneck.proxy import ProxyTask
+from nasneck.proxy import ProxyTask, proxy_config
 from nasneck.rows import measurement_row
+from nasneck.runner.halving import Halving
 from nasneck.search import build_space
 from nasneck.trial import Measurement
 
@@ -51,17 +53,41 @@ RANDOM, DRAWN_WITH = 24, 2024
 
 @dataclass(frozen=True)
 class Score:
-    """A way to score candidates: ``changes`` to the naive experiment, seeds, and stops on the way."""
+    """A way to score candidates.
+
+    Args:
+        name: Of its rows.
+        proxy: In place of the naive settings, a table as experiments have it; None is the naive way.
+        seeds: Of weights and batches.
+        rungs: Stops on the way.
+    """
 
     name: str
-    changes: tuple[str, ...] = ()
+    proxy: Mapping[str, Any] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     rungs: tuple[int, ...] = ()
 
     @property
     def experiment(self) -> Experiment:
         """The settings."""
-        return load_experiment(NAIVE, self.changes)
+        naive = load_experiment(NAIVE)
+        if self.proxy is None:
+            return naive
+        return replace(
+            naive, proxy=proxy_config(self.proxy, where=self.name), objective=ObjectiveConfig(latency_runs=0)
+        )
+
+    def task(self, store: Path | None) -> ProxyTask:
+        """What measures; backbone and features are kept in ``store``."""
+        experiment = self.experiment
+        return ProxyTask(
+            experiment.proxy,
+            experiment.neck,
+            load_data(experiment.data),
+            store=store,
+            device=experiment.device,
+            objective=experiment.objective,
+        )
 
 
 def scores() -> dict[str, Score]:
@@ -71,7 +97,7 @@ def scores() -> dict[str, Score]:
     return {
         name: Score(
             name,
-            tuple(f"{key}={json.dumps(value)}" for key, value in table.get("changes", {}).items()),
+            table["proxy"],
             tuple(table.get("seeds", (0, 1, 2))),
             tuple(table.get("rungs", ())),
         )
@@ -95,15 +121,8 @@ def candidates(experiment: Experiment) -> dict[str, NeckGraph]:
 def work(score: Score, out: Path, shard: int, jobs: int) -> None:
     """Train this process's share of candidates and seeds; each training is a file before the next one starts."""
     torch.set_num_threads(1)
-    experiment = score.experiment
-    task = ProxyTask(
-        experiment.proxy,
-        experiment.neck,
-        load_data(experiment.data),
-        store=out.parent / "store",
-        device=experiment.device,
-    )
-    graphs = candidates(experiment)
+    task = score.task(out.parent / "store")
+    graphs = candidates(score.experiment)
     plan = [(name, seed) for seed in score.seeds for name in graphs]
     for name, seed in plan[shard::jobs]:
         path = out / f"{name}-{seed}.json"
@@ -129,7 +148,7 @@ def run(names: Sequence[str], out: Path, jobs: int) -> None:
     """Do what is not done yet of these scores, one after another, each in ``jobs`` processes."""
     for name in names:
         (out / name).mkdir(parents=True, exist_ok=True)
-        prepare(name, out)
+        chosen(name).task(out / "store").prepare_weights()  # once, before several processes want them
         options = ["--out", str(out), "--jobs", str(jobs)]
         workers = [
             subprocess.Popen([sys.executable, __file__, "work", name, *options, "--shard", str(shard)])
@@ -138,15 +157,6 @@ def run(names: Sequence[str], out: Path, jobs: int) -> None:
         statuses = [worker.wait() for worker in workers]  # all of them, also if one fails
         if any(statuses):
             raise SystemExit(f"{name}: a process failed")
-
-
-def prepare(name: str, out: Path) -> None:
-    """Make data and backbone once, before several processes want them."""
-    experiment = chosen(name).experiment
-    data = load_data(experiment.data)
-    ProxyTask(experiment.proxy, experiment.neck, data, store=out / "store", device=experiment.device).prepare_weights(
-        lambda what, done, total: None
-    )
 
 
 def chosen(name: str) -> Score:
@@ -262,6 +272,30 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def halved(name: str = "long", reduction: float = 2.0) -> pd.DataFrame:
+    """Successive halving over the stops of a score, as a search does it: a row for each seed.
+
+    ``share`` is that of the steps of training all to the end; ``winner_is`` the place of the winner by the truth.
+    """
+    order, truth = truth_of()
+    mean = dict(zip(order, truth.mean(axis=0), strict=True))
+    found = pd.read_csv(RESULTS / "fidelity_scores.csv").query("score == @name")
+    lines = []
+    for seed, own in found[found["neck"].isin(order)].groupby("seed"):
+        steps = sorted(own["steps"].unique())
+        halving = Halving(len(steps) - 1, reduction)
+        taken, best = 0, (-math.inf, "")
+        for neck in order:
+            rewards = own[own["neck"] == neck].sort_values("steps")["reward"].tolist()
+            last = next((i for i, reward in enumerate(rewards[:-1]) if not halving.keeps(i, reward)), len(rewards) - 1)
+            taken += steps[last]
+            if last == len(steps) - 1:
+                best = max(best, (rewards[-1], neck))
+        place = 1 + sum(value > mean[best[1]] for value in mean.values())
+        lines.append({"seed": seed, "share": taken / (steps[-1] * len(order)), "winner": best[1], "winner_is": place})
+    return pd.DataFrame(lines)
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -285,6 +319,7 @@ def main() -> int:
         order, truth = truth_of()
         print({name: round(value, 3) for name, value in ceiling(truth).items()}, len(order), "candidates")
         print(table().round(3).to_string(index=False))
+        print(halved().round(3).to_string(index=False))
     return 0
 
 

@@ -79,10 +79,26 @@ Where it differs from google/vertex-ai-nas:tf1/configs/nasfpn_search_tpu.yaml an
 - Convolutions run in bfloat16 where the device can (there on TPU as well); ``amp = "off"`` for float32.
 """
 
-PRESETS: dict[str, ProxyConfig] = {"quick": QUICK, "nas_fpn": NAS_FPN}
+FAST = ProxyConfig(
+    reward="loss",
+    detector=DetectorConfig(kind="fcos_bare"),
+    augment=AugmentConfig(views=1),
+    train=TrainConfig(steps=30, schedule="constant"),
+    backbone_train=TrainConfig(steps=200),
+)
+"""Half a second per candidate on a CPU: the loss of the first steps ranks candidates, and no AP is computed.
+
+The images of these steps are new to neck and head, so their loss is no measure of memory, and one view of each is
+enough. A head without convolutions leaves nearly all of the work to the neck. How well this agrees with training from
+scratch, and what it saves, is in the README (``experiments/fidelity.py``, ``experiments/fidelity_speed.py``). The
+reward is minus a loss: let ``nasneck confirm`` choose among the best by AP.
+"""
+
+PRESETS: dict[str, ProxyConfig] = {"quick": QUICK, "fast": FAST, "nas_fpn": NAS_FPN}
 
 NECK_PRESETS: dict[str, NeckConfig] = {
     "quick": NeckConfig(channels=48),
+    "fast": NeckConfig(channels=48),
     "nas_fpn": NeckConfig(channels=256, norm_momentum=0.0),  # 17,330 steps: the graph's own momentum
 }
 """The neck settings that go with each of :data:`PRESETS`."""
