@@ -59,6 +59,9 @@ class Study:
         self.folder = folder
         self._db = db
         self._lock = lock
+        # How far the log goes and which trials of it have no result, once known: only the holder of the lock writes.
+        self._next: int | None = None
+        self._open: set[int] | None = None
 
     @classmethod
     def create(
@@ -202,7 +205,11 @@ class Study:
     @property
     def next_number(self) -> int:
         """Number of the next ask; so many are in the log."""
-        return self._rows("SELECT coalesce(max(number) + 1, 0) FROM event")[0][0]
+        if self._next is not None:
+            return self._next
+        found = self._rows("SELECT coalesce(max(number) + 1, 0) FROM event")[0][0]
+        self._next = found if self._lock is not None else None
+        return found
 
     def asked(self, ask: Ask, *, graph_key: str, source: str = "strategy") -> None:
         """Append an ask, before its evaluation starts; from then on it survives the end of this process.
@@ -215,11 +222,14 @@ class Study:
         """
         if ask.number != self.next_number:
             raise StudyError(f"{self.folder}: trial {ask.number} asked, but {self.next_number} is next")
+        open_asks = self._open_asks()
         self._write(
             "INSERT INTO event (kind, number, time, choices, graph_key, source) VALUES ('ask', ?, ?, ?, ?, ?)",
             (ask.number, time.time(), json.dumps(list(ask.choices)), graph_key, source),
             synchronous=self._light,
         )
+        self._next = ask.number + 1
+        open_asks.add(ask.number)
 
     def told(self, number: int, outcome: Outcome, measurement: Measurement, *, cache_key: str | None) -> None:
         """Append a result; it is on disk when this returns. Only then may the strategy be told.
@@ -227,11 +237,11 @@ class Study:
         Raises:
             StudyError: a number that was never asked, or that has a result.
         """
-        # Not the trial itself: decoding it would cost as much as writing.
-        states = dict(self._rows("SELECT kind, state FROM event WHERE number = ?", (number,)))
-        if "ask" not in states:
-            raise self._never_asked(number)
-        if "tell" in states:
+        open_asks = self._open_asks()
+        if number not in open_asks:
+            states = dict(self._rows("SELECT kind, state FROM event WHERE number = ?", (number,)))
+            if "ask" not in states:
+                raise self._never_asked(number)
             raise StudyError(f"{self.folder}: trial {number} already has a result ({states['tell']})")
         self._write(
             "INSERT INTO event (kind, number, time, outcome, measurement, state, cache_key)"
@@ -245,6 +255,12 @@ class Study:
                 cache_key,
             ),
         )
+        open_asks.discard(number)
+
+    def _open_asks(self) -> set[int]:
+        if self._open is None:
+            self._open = {trial.number for trial in self.in_flight()}
+        return self._open
 
     def events(self, *, after: int = 0) -> Iterator[Asked | Told]:
         """The log in order, from the event behind ``after`` on (events count from 1)."""
