@@ -116,6 +116,12 @@ def test_best_is_on_disk_as_soon_as_it_is_known() -> None:
     search(make(), "q", on_event=look)
 
 
+def test_a_search_goes_on_with_another_library_for_ap() -> None:
+    search(make(search={"trials": 2}), "q")
+    changed = make(search={"trials": 3}, proxy={"ap_backend": "pycocotools"})
+    assert search(changed, "q", resume_study=True).summary.measured == 3
+
+
 def test_warm_starts_come_first_and_once() -> None:
     experiment = make(search={"trials": 3, "warm": ["nas_fpn", "nas_fpn"]})
     search(experiment, "q")
