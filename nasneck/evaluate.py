@@ -68,7 +68,8 @@ class GroundTruth:
         annotations = [a for a in coco.dataset.get("annotations", []) if a["image_id"] in self.place_of]
         if all(annotation.get("iscrowd", 0) for annotation in annotations):
             raise DataError(f"AP needs ground truth: none of the {len(self.image_ids)} images has a box")
-        self._indexed = self._index([self._row(n, annotation) for n, annotation in enumerate(annotations, start=1)])
+        self.rows = [self._row(n, annotation) for n, annotation in enumerate(annotations, start=1)]
+        self._indexed = self._index(self.rows)
 
     def precision(self, rows: list[Row], *, max_detections: int) -> np.ndarray:
         """Precision of detections, as the library gives it: -1 where there is no object.

@@ -216,7 +216,7 @@ def test_ap_is_that_of_the_canvas(task: ProxyTask, monkeypatch: pytest.MonkeyPat
     truth, detections = calls[0]
     assert set(detections) == set(task.data.reward.image_ids)
     original = task.data.reward.ground_truth().dataset["annotations"]
-    for scaled, box in zip(truth.dataset["annotations"], original, strict=True):
+    for scaled, box in zip(truth.rows, original, strict=True):
         assert scaled["bbox"] == pytest.approx([v * 64 / 80 for v in box["bbox"]])
         assert scaled["area"] == pytest.approx(box["area"] * (64 / 80) ** 2)
 
