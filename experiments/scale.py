@@ -103,17 +103,21 @@ def candidates(folder: Path, seed: int, *, sizes: Sequence[int] = (100, 1000, 10
 
 
 def images(folder: Path, seed: int, *, sizes: Sequence[int] = (250, 500, 1000, 2000)) -> Iterator[Row]:
-    """Training images of one set; steps do not see how many there are."""
+    """Training images of one set, for trainings as long as the preset's.
+
+    These look at no more than ``steps`` times ``batch_size`` views, so the features of a large set are a part of it.
+    """
     rows: list[Row] = []
     for size in sizes:
         data = shapes(folder, sizes[-1], seed, limit=size)
-        task, seconds = prepared(data, canvas=128)
-        memory = getattr(task.fidelity, "memory_mb")  # noqa: B009  (only the cached one has it)
-        rows += [
-            row("features of generated images", size, seconds, "s", per="image"),
-            row("memory of views and features", size, memory, "MiB", per="image"),
-            step_row("training step, by images", size, step_ms(task, nas_fpn(repeats=1), seed)[0]),
-        ]
+        with tempfile.TemporaryDirectory(dir=folder) as kept:
+            task, seconds = prepared(data, canvas=128, seed=seed, steps=QUICK.train.steps, features=Path(kept))
+            megabytes = sum(file.stat().st_size for file in Path(kept).rglob("*") if file.is_file()) / 2**20
+            rows += [
+                row("features of generated images", size, seconds, "s", per="image"),
+                row("memory of features", size, megabytes, "MiB", per="image"),
+                step_row("training step, by images", size, step_ms(task, nas_fpn(repeats=1), seed)[0]),
+            ]
     yield from sorted(rows, key=lambda found: found["what"])  # stable: sizes stay in order
 
 
@@ -122,7 +126,7 @@ def pixels(folder: Path, seed: int, *, sizes: Sequence[int] = (64, 128, 256), co
     rows: list[Row] = []
     data = shapes(folder, count, seed)
     for size in sizes:
-        task, _ = prepared(data, canvas=size, amp="off")  # as it has to be on the smallest canvas
+        task, _ = prepared(data, canvas=size, seed=seed, amp="off")  # as it has to be on the smallest canvas
         milliseconds, macs = step_ms(task, nas_fpn(repeats=1), seed)
         kilopixels = size * size / 1000
         rows += [
@@ -143,7 +147,7 @@ def cells(
 ) -> Iterator[Row]:
     """Random candidates of spaces with more and more intermediate cells, beside the five output cells."""
     rows: list[Row] = []
-    task, _ = prepared(shapes(folder, count, seed), canvas=128)
+    task, _ = prepared(shapes(folder, count, seed), canvas=128, seed=seed)
     for size in sizes:
         space = load_space("nas_fpn", intermediate=size, repeats=1)
         total = size + 5
@@ -251,13 +255,22 @@ def shapes(folder: Path, images: int, seed: int, *, limit: int | None = None) ->
     return load_data(DataConfig(root=root, shapes=made, reward_images=4, train_limit=limit or images))
 
 
-def prepared(data: DetectionData, *, canvas: int, amp: Literal["auto", "off"] = "auto") -> tuple[ProxyTask, float]:
-    """A task with its features, and the seconds that these took."""
+def prepared(
+    data: DetectionData,
+    *,
+    canvas: int,
+    seed: int,
+    steps: int | None = None,
+    features: Path | None = None,
+    amp: Literal["auto", "off"] = "auto",
+) -> tuple[ProxyTask, float]:
+    """A task with the features of trainings of ``steps``, else of the timed ones, and the seconds these took."""
     config = replace(QUICK, canvas=canvas, amp=amp)
     weights = make_backbone(config.backbone, levels=NECK.inputs, seed=0).state_dict()
-    task = ProxyTask(config, NECK, data, store=None, device="cpu", weights=weights)
+    task = ProxyTask(config, NECK, data, store=None, features=features, device="cpu", weights=weights)
+    task.prepare_weights()
     start = time.perf_counter()
-    task.prepare()
+    task.prepare(seed=seed, steps=steps or _stops()[1])
     return task, time.perf_counter() - start
 
 
@@ -266,11 +279,17 @@ def step_row(what: str, size: int, milliseconds: float) -> Row:
     return row(what, size, milliseconds, "ms", per="step", count=1)
 
 
+def _stops() -> tuple[list[int], int]:
+    """Where the trainings that are timed stop, and their steps in all."""
+    rungs = [EVERY * (stop + 1) for stop in range(STOPS)]
+    return rungs, rungs[-1] + 1
+
+
 def step_ms(task: ProxyTask, graph: NeckGraph, seed: int) -> tuple[float, int]:
     """Milliseconds of a training step, the median of some stretches after a first one, and the neck's multiply-adds."""
-    rungs = [EVERY * (stop + 1) for stop in range(STOPS)]
+    rungs, steps = _stops()
     times = []
-    with closing(task.stages(graph, seed=seed, steps=rungs[-1] + 1, rungs=rungs)) as stages:  # type: ignore[type-var]
+    with closing(task.stages(graph, seed=seed, steps=steps, rungs=rungs)) as stages:  # type: ignore[type-var]
         seen = [next(stages)]
         for _ in rungs[1:]:
             start = time.perf_counter()

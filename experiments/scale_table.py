@@ -94,21 +94,21 @@ def breaks(rows: pd.DataFrame) -> str:
     batch, nasnet = ControllerOptions().batch, CONTROLLERS["nasnet"]["batch"]
     population, steps = EvolutionOptions().population, PRESETS["quick"].train.steps
     passes = ObjectiveConfig().latency_runs + 3  # and the warm-up
-    memory = per_unit(rows, "memory of views and features")
+    memory = per_unit(rows, "memory of features", smallest=True)  # of a small set, all views are looked at
     few, many = GPUS
     reasons = (
-        f"**Latency.** Each candidate's neck runs {passes} times while nobody else on its machine trains, after waiting"
-        f" for their running steps: at least one step of {steps}, for everybody. That is"
-        f" {_share(PER_MACHINE / steps)} of the time with {PER_MACHINE} workers on a machine and"
-        f" {_share(PER_MACHINE * PER_GPU / steps)} with {PER_MACHINE * PER_GPU}.",
+        f"**Latency.** Unless `objective.latency_runs` is 0, each candidate's neck runs {passes} times while nobody"
+        " else on its machine trains, after waiting for their running steps: at least one step of"
+        f" {steps}, for everybody. That is {_share(PER_MACHINE / steps)} of the time with {PER_MACHINE} workers on a"
+        f" machine and {_share(PER_MACHINE * PER_GPU / steps)} with {PER_MACHINE * PER_GPU}.",
         "**Learners.** With W in flight, an answer was asked W results ago. For the controller that is"
         f" {_number(few / batch)} updates with {few} and {_number(many / batch)} with {many} (preset `nasnet`:"
         f" {_number(few / nasnet)} and {_number(many / nasnet)}), and PPO corrects for small changes alone; evolution's"
         f" queue of {population} turns over {_number(many / population)} times in the meantime.",
-        f"**Memory.** Each worker has features of its own, {memory:.2f} MiB an image at 128 px with two views:"
-        f" {memory * COCO_IMAGES / 1024:.0f} GiB for the {COCO_IMAGES:,} images that NAS-FPN's search trains on, which"
-        f" `memory_limit_mb` refuses, and {PER_MACHINE} times that on a machine. Beyond some ten thousand images it is"
-        ' `fidelity = "scratch"`.',
+        f"**Features.** They are {memory:.2f} MiB an image at 128 px with two views,"
+        f" {memory * COCO_IMAGES / 1024:.0f} GiB for the {COCO_IMAGES:,} images that NAS-FPN's search trains on, in"
+        " files that the workers of a machine share; on a GPU each has its own besides, if there is room. More pixels"
+        " take more in proportion; `disk_limit_mb` (64 GiB) and the views that a training has time for bound it.",
         f"**Start.** The first result on Tune came after"
         f" {value(rows, 'wait for the first result, Ray Tune'):.0f} s; features take"
         f" {1000 * per_unit(rows, 'features of generated images'):.0f} ms an image of each worker's CPU thread. Workers"
@@ -133,16 +133,16 @@ def driver_ms(tune: float) -> dict[str, float]:
 
 def value(rows: pd.DataFrame, what: str) -> float:
     """That of the largest size."""
-    return float(_largest(rows, what)["value"])
+    return float(_ordered(rows, what).iloc[-1]["value"])
 
 
-def per_unit(rows: pd.DataFrame, what: str) -> float:
-    """Likewise."""
-    return float(_largest(rows, what)["per_unit"])
+def per_unit(rows: pd.DataFrame, what: str, *, smallest: bool = False) -> float:
+    """Likewise, or that of the smallest."""
+    return float(_ordered(rows, what).iloc[0 if smallest else -1]["per_unit"])
 
 
-def _largest(rows: pd.DataFrame, what: str) -> pd.Series:
-    return rows[rows["what"] == what].sort_values("size").iloc[-1]
+def _ordered(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    return rows[rows["what"] == what].sort_values("size")
 
 
 def _share(share: float) -> str:

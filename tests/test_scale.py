@@ -54,7 +54,7 @@ def test_images_pixels_and_cells(scale: Any, tmp_path: Path) -> None:
     rows = list(scale.images(tmp_path, 0, sizes=(4, 8)))
     assert list(sizes(rows).values()) == [[4, 8]] * 3
     memory = [row["value"] for row in rows if row["what"].startswith("memory")]
-    assert memory[1] == pytest.approx(2 * memory[0])
+    assert memory[1] == pytest.approx(2 * memory[0], rel=0.05), "with some bytes for each file"
     rows = list(scale.pixels(tmp_path, 0, sizes=(64, 128), count=8))
     macs = [row["value"] for row in rows if row["what"].startswith("multiply-adds")]
     assert macs[1] == pytest.approx(4 * macs[0], rel=0.1)
@@ -90,14 +90,14 @@ def test_the_table_and_the_plan(scale: Any, tmp_path: Path) -> None:
         scale.row("candidates an hour, in the process", 1, 720.0, "1/h", per="worker"),
         scale.row("wait for the first result, Ray Tune", 2, 12.0, "s", per="search", count=1),
         scale.row("training step, by images", 500, 40.0, "ms", per="step", count=1),
-        scale.row("memory of views and features", 250, 50.0, "MiB", per="image"),
-        scale.row("memory of views and features", 500, 100.0, "MiB", per="image"),
+        scale.row("memory of features", 250, 50.0, "MiB", per="image"),
+        scale.row("memory of features", 500, 100.0, "MiB", per="image"),
         scale.row("features of generated images", 500, 5.0, "s", per="image"),
     ]
     made = {"device": "cpu: test", "command": "scale.py", "commit": "0123"}
     pd.DataFrame([{**row, **made} for row in scale.with_growth(rows)]).to_csv(tmp_path / "scale.csv")
     text = table.scale_section(tmp_path / "scale.csv")
-    assert "| memory of views and features | 250 | 50 MiB | 0.2 MiB / image |  |" in text
+    assert "| memory of features | 250 | 50 MiB | 0.2 MiB / image |  |" in text
     assert "|  | 500 | 100 MiB | 0.2 MiB / image | 2.00 (2) |" in text
     assert "| 8 | 8 | 5,760 / 28,800 |" in text, "720 candidates an hour last 5 s each"
     assert "Estimates" in text

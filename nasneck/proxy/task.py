@@ -251,8 +251,8 @@ def _settings(config: ProxyConfig) -> dict[str, Any]:
     """What of ``config`` decides what is measured.
 
     What it may take of time and disk decides whether there is a result, not what it is, and AP is the same whichever
-    library computes it. Settings that came later are
-    left out where they change nothing, so that what was measured before them stays known.
+    library computes it. Settings that came later are left out where they change nothing, so that what was measured
+    before them stays known.
     """
     later = {"channels_last": True}
     free = ("timeout_s", "disk_limit_mb", "ap_backend")
