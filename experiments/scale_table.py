@@ -26,7 +26,7 @@ def scale_section(path: Path = RESULTS / "scale.csv") -> str:
     """Heading, table and plan; empty as long as nothing is measured."""
     if not path.exists():
         return ""
-    rows = pd.read_csv(path)
+    rows = pd.read_csv(path, dtype={"commit": str})  # some are all digits
     device = "; ".join(sorted(set(rows["device"])))
     commits = ", ".join(sorted(set(rows["commit"])))
     made = f"Commit {commits}: `{rows['command'].iloc[0]}`; {device}."

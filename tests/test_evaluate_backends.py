@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from test_evaluate import CATEGORIES, box, found, random_case, truth
@@ -33,6 +33,7 @@ def both(coco: COCO, detections: dict[int, Detection], *, most: int = 100) -> tu
     )
 
 
+@settings(max_examples=200)
 @given(
     objects=st.lists(_BOX, min_size=1, max_size=8),
     crowds=st.lists(_BOX, max_size=2),

@@ -100,4 +100,4 @@ def test_the_table_and_the_plan(scale: Any, tmp_path: Path) -> None:
     assert "| memory of features | 250 | 50 MiB | 0.2 MiB / image |  |" in text
     assert "|  | 500 | 100 MiB | 0.2 MiB / image | 2.00 (2) |" in text
     assert "| 8 | 8 | 5,760 / 28,800 |" in text, "720 candidates an hour last 5 s each"
-    assert "Estimates" in text
+    assert "Commit 0123" in text and "Estimates" in text

@@ -44,7 +44,7 @@ class FakeTask:
         self.device, self.amp = torch.device("cpu"), self.bfloat16
         self.deployed = Deployed(objective, neck, {3: 8, 4: 8, 5: 8}, 64)
 
-    def prepare(self, progress: Callable[[str, int, int], object]) -> None:
+    def prepare(self, progress: Callable[[str, int, int], object], *, seed: int) -> None:
         if self.fails is not None:
             raise self.fails
         progress("work", 1, 1)
