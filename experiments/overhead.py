@@ -190,9 +190,7 @@ def tune(
     """
     from nasneck.runner.cluster import connected
 
-    # Else Ray's workers wait for other work on the machine; and they import what lies beside this file.
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    os.environ |= {"RAY_worker_niceness": "0", "PYTHONPATH": path}
+    fair_workers()
     folders = {"bare_ms": folder, "nasneck_ms": folder, "memory_ms": MEMORY}
     if not MEMORY.is_dir():
         del folders["memory_ms"]
@@ -213,6 +211,15 @@ def tune(
                 if "memory_ms" in took:
                     ratios["ratio_memory"] = took["memory_ms"] / took["bare_ms"]
                 yield {"round": turn, "of": trials, "workers": workers, **took, "commits_ms": commits, **ratios}
+
+
+def fair_workers() -> None:
+    """Else the workers of a Ray that this process starts wait for other work on the machine.
+
+    And they import what lies beside this file.
+    """
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    os.environ |= {"RAY_worker_niceness": "0", "PYTHONPATH": path}
 
 
 def _tune_ours(study: Study, space: Space, seed: int, trials: int, workers: int) -> list[float]:
@@ -257,7 +264,7 @@ def long(space: Space, folder: Path, seed: int, *, trials: int) -> Iterator[Row]
         with tempfile.TemporaryDirectory(dir=folder) as place:
             path = Path(place) / "study"
             with Study.create(path, experiment={}, seed=seed, decisions=space.decisions) as study:
-                for row in _grow(study, make(), space, seed, trials=trials):
+                for row in grow(study, make(), space, seed, trials=trials):
                     yield {"strategy": name, **row}
             start = time.perf_counter()
             with Study.open(path) as study:
@@ -277,7 +284,8 @@ def long(space: Space, folder: Path, seed: int, *, trials: int) -> Iterator[Row]
                 }
 
 
-def _grow(study: Study, strategy: Strategy, space: Space, seed: int, *, trials: int) -> Iterator[Row]:
+def grow(study: Study, strategy: Strategy, space: Space, seed: int, *, trials: int) -> Iterator[Row]:
+    """A row for each tenth of so many trials, with means over it; then nearly a snapshot's trials more."""
     desk = Desk(study, strategy, space, new_keys(), trials=10**9, snapshot_every=SNAPSHOT_EVERY)
     landscape = Landscape(space.decisions, seed=seed)
     noise = random.Random(seed)
@@ -380,7 +388,7 @@ def main() -> int:
             found = long(space, given.folder, given.seed, trials=given.trials)
         else:
             found = {"commit": commit, "tune": tune, "optuna": optuna}[part](space, given.folder, given.seed)
-        rows = [{**_rounded(row), "seed": given.seed, "device": device} for row in found]
+        rows = [{**rounded(row), "seed": given.seed, "device": device} for row in found]
         show(part, pd.DataFrame(rows).drop(columns=["seed", "device"]))
         print(write_csv(RESULTS / f"overhead_{part}.csv", rows), flush=True)
     return 0
@@ -399,7 +407,7 @@ def show(part: str, rows: pd.DataFrame) -> None:
         print(f"{name:>12}  median {median(values):.3g}  ({spread})")
 
 
-def _rounded(row: Row) -> Row:
+def rounded(row: Row) -> Row:
     return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in row.items()}
 
 

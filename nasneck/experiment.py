@@ -199,6 +199,7 @@ FREE = (
     "device",
     "proxy.timeout_s",
     "proxy.disk_limit_mb",
+    "proxy.ap_backend",
 )
 
 

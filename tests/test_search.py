@@ -44,7 +44,7 @@ class FakeTask:
         self.device, self.amp = torch.device("cpu"), self.bfloat16
         self.deployed = Deployed(objective, neck, {3: 8, 4: 8, 5: 8}, 64)
 
-    def prepare(self, progress: Callable[[str, int, int], object]) -> None:
+    def prepare(self, progress: Callable[[str, int, int], object], *, seed: int) -> None:
         if self.fails is not None:
             raise self.fails
         progress("work", 1, 1)
@@ -114,6 +114,12 @@ def test_best_is_on_disk_as_soon_as_it_is_known() -> None:
             assert NeckGraph.from_json(Path("q/best.json").read_text()).key() == progress.best.graph_key
 
     search(make(), "q", on_event=look)
+
+
+def test_a_search_goes_on_with_another_library_for_ap() -> None:
+    search(make(search={"trials": 2}), "q")
+    changed = make(search={"trials": 3}, proxy={"ap_backend": "pycocotools"})
+    assert search(changed, "q", resume_study=True).summary.measured == 3
 
 
 def test_warm_starts_come_first_and_once() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from pycocotools.coco import COCO
 from torch import Tensor
 
 from nasneck.backbone import Backbone
@@ -19,6 +18,7 @@ from nasneck.data.coco import CocoSplit
 from nasneck.data.split import DetectionData
 from nasneck.device import describe_device, resolve_device, use_amp
 from nasneck.errors import ConfigError
+from nasneck.evaluate import GroundTruth, resolve_backend
 from nasneck.graph import NeckGraph
 from nasneck.objective import ObjectiveConfig
 from nasneck.proxy.cached import CachedTraining
@@ -71,7 +71,8 @@ class ProxyTask:
         features: Folder for features alone, in place of ``store``.
 
     Raises:
-        ConfigError: settings that cannot work, such as levels that the backbone does not have.
+        ConfigError: settings that cannot work, such as levels that the backbone does not have, or an ``ap_backend``
+            that is not installed.
         DeviceError: a GPU that is not there.
     """
 
@@ -113,7 +114,9 @@ class ProxyTask:
             if config.fidelity == "cached"
             else ScratchTraining(config, neck, data.train, device=self.device, amp=self.amp)
         )
-        self._ground_truth: dict[CocoSplit, COCO] = {}
+        if config.reward == "ap":
+            resolve_backend(config.ap_backend)  # found out before anything is trained
+        self._ground_truth: dict[CocoSplit, GroundTruth] = {}
         self.objective = objective or ObjectiveConfig()
         self.deployed = Deployed(self.objective, neck, self.in_channels, config.canvas)
 
@@ -221,11 +224,12 @@ class ProxyTask:
         """sha256 of everything that :meth:`evaluate` depends on."""
         return evaluation_key(self.context(seed=seed, split=split, steps=steps), graph)
 
-    def truth(self, split: CocoSplit) -> COCO:
-        """Ground truth of the images as they are shown."""
+    def truth(self, split: CocoSplit) -> GroundTruth:
+        """Ground truth of the images as they are shown, indexed once for all candidates."""
         if split not in self._ground_truth:
             config = self.config
-            self._ground_truth[split] = shown_truth(split, canvas=config.canvas, jitter=config.eval_jitter)
+            shown = shown_truth(split, canvas=config.canvas, jitter=config.eval_jitter)
+            self._ground_truth[split] = GroundTruth(shown, backend=config.ap_backend)
         return self._ground_truth[split]
 
     def _split(self, name: str) -> CocoSplit:
@@ -246,11 +250,13 @@ class ProxyTask:
 def _settings(config: ProxyConfig) -> dict[str, Any]:
     """What of ``config`` decides what is measured.
 
-    What it may take of time and disk decides whether there is a result, not what it is. Settings that came later are
-    left out where they change nothing, so that what was measured before them stays known.
+    What it may take of time and disk decides whether there is a result, not what it is, and AP is the same whichever
+    library computes it. Settings that came later are left out where they change nothing, so that what was measured
+    before them stays known.
     """
     later = {"channels_last": True}
-    kept = {name: value for name, value in asdict(config).items() if name not in ("timeout_s", "disk_limit_mb")}
+    free = ("timeout_s", "disk_limit_mb", "ap_backend")
+    kept = {name: value for name, value in asdict(config).items() if name not in free}
     return {name: value for name, value in kept.items() if name not in later or value != later[name]}
 
 

@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,7 +216,7 @@ def test_ap_is_that_of_the_canvas(task: ProxyTask, monkeypatch: pytest.MonkeyPat
     truth, detections = calls[0]
     assert set(detections) == set(task.data.reward.image_ids)
     original = task.data.reward.ground_truth().dataset["annotations"]
-    for scaled, box in zip(truth.dataset["annotations"], original, strict=True):
+    for scaled, box in zip(truth.rows, original, strict=True):
         assert scaled["bbox"] == pytest.approx([v * 64 / 80 for v in box["bbox"]])
         assert scaled["area"] == pytest.approx(box["area"] * (64 / 80) ** 2)
 
@@ -337,11 +338,37 @@ class TestFailures:
         assert m.text == "canvas 64 px is not divisible by 48, as this neck needs"
 
 
+class TestBackendOfAP:
+    def test_rewards_are_the_same_with_each(self, make_task: MakeTask) -> None:
+        first, second = (
+            make_task(ap_backend=backend).evaluate(fpn(), seed=0, steps=80)
+            for backend in ("pycocotools", "faster_coco_eval")
+        )
+        assert first.ap is not None and first.ap > 0
+        assert same(first, second)
+
+    def test_the_ground_truth_is_prepared_once_and_by_what_is_asked_for(self, make_task: MakeTask) -> None:
+        task = make_task(ap_backend="pycocotools")
+        truth = task.truth(task.data.reward)
+        assert truth.backend == "pycocotools"
+        assert task.truth(task.data.reward) is truth
+
+    def test_one_that_is_not_installed_is_found_out_at_once(
+        self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+        with pytest.raises(ConfigError, match="pip install faster-coco-eval"):
+            make_task(ap_backend="faster_coco_eval")
+        make_task(ap_backend="faster_coco_eval", reward="loss")
+
+
 class TestCacheKey:
     def test_it_is_stable_and_sees_every_part(self, make_task: MakeTask, task: ProxyTask) -> None:
         key = task.cache_key(fpn(), seed=0)
         assert key == make_task().cache_key(fpn(), seed=0)
         assert key == task.cache_key(fpn(), seed=0, steps=TINY.train.steps)
+        assert key == make_task(timeout_s=9.0).cache_key(fpn(), seed=0)
+        assert key == make_task(ap_backend="pycocotools").cache_key(fpn(), seed=0)
         others = [
             task.cache_key(nas_fpn(), seed=0),
             task.cache_key(fpn(), seed=1),
