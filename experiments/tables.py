@@ -7,7 +7,7 @@ For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if pres
 ``NAME_reward.csv`` (some of its candidates with several seeds on the reward split), and for searches with several
 strategies ``NAME_STRATEGY_trials.csv`` and ``NAME_best.png`` (see ``strategies.py`` and ``figures.py``). Before them
 what is known of the strategies: ``synthetic.csv``, ``strategies_trials.csv`` and ``overhead_*.csv``, by the scripts of
-these names and ``curves.py``.
+these names and ``curves.py``; and how fast compiled necks are, ``speed.csv`` by ``speed.py``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def main() -> int:
 
 
 def tables() -> str:
-    """What is known of the strategies, then the section of every comparison, in the order of their names."""
-    sections = [strategy_section()]
+    """What is known of the strategies and of speed, then every comparison's section, in the order of their names."""
+    sections = [strategy_section(), speed_section()]
     sections += [section(path) for path in sorted(RESULTS.glob("*_compare.csv"))]
     return "".join(sections)
 
@@ -122,6 +122,32 @@ def overhead_table() -> str:
             f" {last['tell_max_ms']:.0f} | {last['repeat_s']:.1f} s |"
         )
     return "\n".join([*lines, "", made_by(commit)])
+
+
+def speed_section() -> str:
+    """Compiled necks beside others' and the peak, each with its bound."""
+    rows = pd.read_csv(RESULTS / "speed.csv")
+    lines = [
+        "| neck | against | image | width | bound | measured | quartiles | ours | theirs |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows.to_dict("records"):
+        least = row["sense"] == "at least"
+        met = row["ratio"] >= row["bound"] if least else row["ratio"] <= row["bound"]
+        sign = "≥" if least else "≤"
+        ratio = f"{row['ratio']:.2f}" if met else f"**{row['ratio']:.2f}**"
+        lines.append(
+            f"| {row['case']} | {row['against']} | {row['pixels']} px | {row['channels']} | {sign} {row['bound']:.2f} |"
+            f" {ratio} | {row['ratio_low']:.2f} to {row['ratio_high']:.2f} | {row['ours_ms']:.1f} ms |"
+            f" {row['theirs_ms']:.1f} ms |"
+        )
+    widths = " / ".join(str(rows["in_channels"].iloc[0]).split())
+    words = (
+        f"Time of ours over theirs for one image (training: two), features of {widths} channels, medians of"
+        f" {rows['rounds'].min()} pairs of blocks in turns; where a bound is missed, the ratio is bold. `peak` is the"
+        " arithmetic speed of ours over that of one 3x3 convolution of the finest map."
+    )
+    return "\n" + "\n\n".join(["### How fast are compiled necks?", words, "\n".join(lines), made_by(rows)]) + "\n\n"
 
 
 def made_by(rows: pd.DataFrame) -> str:
