@@ -6,8 +6,9 @@
 For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if present ``NAME_trials.csv`` (its search),
 ``NAME_reward.csv`` (some of its candidates with several seeds on the reward split), and for searches with several
 strategies ``NAME_STRATEGY_trials.csv`` and ``NAME_best.png`` (see ``strategies.py`` and ``figures.py``). Before them
-what is known of the strategies and of scale: ``synthetic.csv``, ``strategies_trials.csv``, ``overhead_*.csv``,
-``ap_speed.csv`` and ``scale.csv``, by the scripts of these names and ``curves.py``.
+what is known of the strategies, of speed and of scale: ``synthetic.csv``, ``strategies_trials.csv``,
+``overhead_*.csv``, ``fidelity_*.csv``, ``ap_speed.csv``, ``speed.csv`` and ``scale.csv``, by the scripts of these
+names and ``curves.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from fidelity_table import fidelity_section
 from scale_table import scale_section
 from strategies import RESULTS, STRATEGIES
 from synthetic import table as synthetic_table
@@ -41,8 +43,8 @@ def main() -> int:
 
 
 def tables() -> str:
-    """What is known of the strategies and of scale, then the section of every comparison, by name."""
-    sections = [strategy_section(), scale_section()]
+    """What is known of strategies, speed and scale, then every comparison's section, in the order of their names."""
+    sections = [strategy_section(), fidelity_section(), speed_section(), scale_section()]
     sections += [section(path) for path in sorted(RESULTS.glob("*_compare.csv"))]
     return "".join(sections)
 
@@ -142,6 +144,32 @@ def ap_words(rows: pd.DataFrame) -> str:
         "AP by faster-coco-eval (`pip install faster-coco-eval`, then taken by itself) is faster than by pycocotools:"
         f" {', '.join(cases)}, 20 to 100 detections an image; {difference}. {made_by(rows)}"
     )
+
+
+def speed_section() -> str:
+    """Compiled necks beside others' and the peak, each with its bound."""
+    rows = pd.read_csv(RESULTS / "speed.csv")
+    lines = [
+        "| neck | against | image | width | bound | measured | quartiles | ours | theirs |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows.to_dict("records"):
+        least = row["sense"] == "at least"
+        met = row["ratio"] >= row["bound"] if least else row["ratio"] <= row["bound"]
+        sign = "≥" if least else "≤"
+        ratio = f"{row['ratio']:.2f}" if met else f"**{row['ratio']:.2f}**"
+        lines.append(
+            f"| {row['case']} | {row['against']} | {row['pixels']} px | {row['channels']} | {sign} {row['bound']:.2f} |"
+            f" {ratio} | {row['ratio_low']:.2f} to {row['ratio_high']:.2f} | {row['ours_ms']:.1f} ms |"
+            f" {row['theirs_ms']:.1f} ms |"
+        )
+    widths = " / ".join(str(rows["in_channels"].iloc[0]).split())
+    words = (
+        f"Time of ours over theirs for one image (training: two), features of {widths} channels, medians of"
+        f" {rows['rounds'].min()} pairs of blocks in turns; where a bound is missed, the ratio is bold. `peak` is the"
+        " arithmetic speed of ours over that of one 3x3 convolution of the finest map."
+    )
+    return "\n" + "\n\n".join(["### How fast are compiled necks?", words, "\n".join(lines), made_by(rows)]) + "\n\n"
 
 
 def made_by(rows: pd.DataFrame) -> str:

@@ -37,8 +37,10 @@ def neck_source(neck: Neck, *, comment: str = "") -> str:
         comment: Further lines for the docstring, for example where the neck comes from.
 
     Raises:
-        CompileError: a neck with a module that nasneck did not put there.
+        CompileError: a neck with a module that nasneck did not put there, or in its inference form.
     """
+    if neck.for_inference:
+        raise CompileError("the inference form of a neck cannot be written; export the neck that it was made of")
     if neck.aux_outputs:
         raise CompileError("a neck with auxiliary outputs is for training; export one compiled without aux")
     forward, helpers = _forward_source(neck)

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from nasneck.containers import pack
 from nasneck.errors import CompileError
 from nasneck.graph import NeckGraph
+from nasneck.inference import inference_body
 from nasneck.sizes import vanishing
 
 
@@ -27,6 +28,7 @@ class Neck(nn.Module):
         out_names: Names of the outputs by level, where those of the features do not say.
         size_divisor: Number that the sides of images must be divisible by.
         aux_outputs: Number of auxiliary outputs that ``forward`` returns too.
+        for_inference: Whether it is an inference form, made by :meth:`optimize_for_inference`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Neck(nn.Module):
         # torchvision calls a level that is only subsampled "pool"
         self.out_names = {level: "pool" if node == "pool" else f"p{level}" for level, node in graph.outputs.items()}
         self.aux_outputs = aux
+        self.for_inference = False
 
     def forward(self, features: Sequence[Tensor] | Mapping[Any, Tensor]) -> Any:
         """Mix the features.
@@ -79,8 +82,33 @@ class Neck(nn.Module):
         packed = pack(features, outputs, tuple(self.in_channels), self.out_names)
         return (packed, found[len(outputs) :]) if self.aux_outputs else packed
 
+    def optimize_for_inference(self) -> Neck:
+        """Return the inference form of this neck: the same outputs, faster. The neck itself stays as it is.
+
+        Batch norms are folded into the convolutions before them, or frozen where something else reads these; weights
+        and maps have channels last, whichever layout the features come in; shares of weighted fusions are computed
+        once; equal resamples are shared; activations and sums write into maps that nothing else reads. No gradients
+        flow, and ``train()`` changes nothing. It is a module like any other: it can be copied, pickled, moved,
+        exported with ``torch.export``; but its state dict is its own. Outputs have channels last.
+
+        Over all fixed necks and random ones of the NAS-FPN space, outputs deviate from those in eval mode by 1e-14
+        in float64 and by 5e-6 in float32 of their largest value at most (tests/test_inference.py).
+        """
+        ready = Neck(
+            self.graph,
+            inference_body(self.body),
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            channels=self.channels,
+            norm=self.norm,
+            aux=self.aux_outputs,
+        )
+        ready.for_inference = True
+        return ready.eval()
+
     def extra_repr(self) -> str:
-        return f"{self.graph!r}, in_channels={self.in_channels}, out_channels={self.out_channels}"
+        form = ", for inference" if self.for_inference else ""
+        return f"{self.graph!r}, in_channels={self.in_channels}, out_channels={self.out_channels}{form}"
 
     def _run(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         try:

@@ -83,7 +83,7 @@ FAST = ProxyConfig(
     reward="loss",
     detector=DetectorConfig(kind="fcos_bare"),
     augment=AugmentConfig(views=1),
-    train=TrainConfig(steps=30, schedule="constant"),
+    train=TrainConfig(steps=25, schedule="constant"),
     backbone_train=TrainConfig(steps=200),
 )
 """Half a second per candidate on a CPU: the loss of the first steps ranks candidates, and no AP is computed.

@@ -1,0 +1,332 @@
+"""Compiled necks beside the implementations that people use, and beside the machine's own limit.
+
+    python experiments/speed.py                # about four minutes on one core; OMP_NUM_THREADS=1
+    python experiments/speed.py --only BiFPN   # the cases whose name has this in it, printed only
+
+Every case is a ratio. Both sides have the same weights and features, their outputs are compared first, then they take
+turns in blocks, on one thread, and the ratio is taken for each pair of blocks: a busy machine slows both. Time is the
+process's own on the CPU. With a GPU there are further cases: CUDA graphs and ``torch.compile``.
+
+The rows go to ``experiments/results/speed.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median, quantiles
+from typing import Any, Literal
+
+import torch
+from plain_nas_fpn import NASFPN, ours_by_plain
+from strategies import RESULTS
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from nasneck import compile_neck, load_peer_state, necks
+from nasneck.cost import count_macs
+from nasneck.device import describe_device
+from nasneck.neck import Neck
+from nasneck.rows import write_csv
+
+WIDTHS = (512, 1024, 2048)  # C3..C5 of a ResNet-50
+TOLERANCE = 1e-4  # of outputs, relative to their largest value, in float32
+CPU = torch.device("cpu")
+
+Run = Callable[[], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two ways of computing the same, or for a share of the peak a neck and a convolution.
+
+    ``work`` is how much more ours computes: 1 where both compute the same.
+    """
+
+    ours: Run
+    theirs: Run
+    alike: bool = True
+    work: float = 1.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    Args:
+        name: What is compared.
+        against: With what.
+        pixels: Side of the image.
+        channels: Width of the neck.
+        bound: What the ratio should be at most, or at least.
+        make: Makes both sides, from pixels, channels and the device.
+        sense: Of the bound. "at most" bounds our time over theirs, "at least" our speed over theirs.
+    """
+
+    name: str
+    against: str
+    pixels: int
+    channels: int
+    bound: float
+    make: Callable[[int, int, torch.device], Sides]
+    sense: Literal["at most", "at least"] = "at most"
+
+
+# -- both sides ----------------------------------------------------------------------------------------
+
+
+def features(pixels: int, device: torch.device, *, batch: int = 1, channels_last: bool = False) -> list[Tensor]:
+    """C3..C5 of square images, in torch's own layout or with channels last."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    sizes = [(batch, width, pixels // 2**level, pixels // 2**level) for level, width in enumerate(WIDTHS, 3)]
+    return [torch.randn(size, device=device).contiguous(memory_format=layout) for size in sizes]
+
+
+def stirred(module: nn.Module, device: torch.device) -> nn.Module:
+    """In eval mode, with statistics that are not the initial ones."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            assert part.running_mean is not None and part.running_var is not None
+            part.running_mean.normal_(std=0.3)
+            part.running_var.uniform_(0.5, 2)
+    return module.to(device).eval()
+
+
+def fpn(pixels: int, channels: int, device: torch.device, *, inference: bool) -> Sides:
+    """Ours and torchvision's, with RetinaNet's P6 and P7; features in torch's own layout."""
+    extra = LastLevelP6P7(channels, channels)
+    theirs = stirred(FeaturePyramidNetwork(list(WIDTHS), channels, extra), device)
+    ours = compile_neck(necks.fpn(), WIDTHS, channels).to(device).eval()
+    load_peer_state(ours, theirs.state_dict(), "torchvision")
+    ready = ours.optimize_for_inference() if inference else ours
+    given = OrderedDict(zip("345", features(pixels, device), strict=True))
+    return Sides(lambda: list(ready(given).values()), lambda: list(theirs(given).values()))
+
+
+def effdet_bifpn(pixels: int, channels: int, device: torch.device) -> nn.Module:
+    """effdet's, three repeats as in D0, on features of ``WIDTHS``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses torch.jit.script
+        import effdet
+        from effdet.efficientdet import BiFpn
+    config = effdet.get_efficientdet_config("efficientdet_d0")
+    config.image_size, config.fpn_channels = [pixels, pixels], channels
+    return stirred(BiFpn(config, [{"num_chs": c, "reduction": 2**level} for level, c in enumerate(WIDTHS, 3)]), device)
+
+
+def bifpn(pixels: int, channels: int, device: torch.device) -> Sides:
+    """Ours for inference and effdet's; features in torch's own layout."""
+    theirs = effdet_bifpn(pixels, channels, device)
+    ours = compile_neck(necks.bifpn(), WIDTHS, channels).to(device).eval()
+    load_peer_state(ours, theirs.state_dict(), "effdet")
+    ready, given = ours.optimize_for_inference(), features(pixels, device)
+    return Sides(lambda: ready(given), lambda: theirs(list(given)))  # it appends to what it is given
+
+
+def bifpn_training(pixels: int, channels: int, device: torch.device) -> Sides:
+    """Forward and backward for two images, ours with channels last; what comes out are the gradients of C3..C5."""
+    theirs = effdet_bifpn(pixels, channels, device).train()
+    ours = compile_neck(necks.bifpn(), WIDTHS, channels).to(device)
+    load_peer_state(ours, theirs.state_dict(), "effdet")
+    ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = features(pixels, device, batch=2)
+    laid = [x.contiguous(memory_format=torch.channels_last) for x in given]
+
+    def step(module: nn.Module, maps: list[Tensor]) -> list[Tensor]:
+        module.zero_grad()
+        leaves = [x.detach().requires_grad_() for x in maps]
+        with torch.enable_grad():
+            torch.stack([out.square().mean() for out in module(list(leaves))]).sum().backward()
+        return [x.grad for x in leaves if x.grad is not None]
+
+    return Sides(partial(step, ours, laid), partial(step, theirs, given))
+
+
+def nas_fpn_neck(channels: int, device: torch.device, state: dict[str, Tensor] | None = None) -> Neck:
+    """The seven published cells once, with the weights of the plain module."""
+    neck = compile_neck(necks.nas_fpn(repeats=1), WIDTHS, channels).to(device)
+    if state is not None:
+        names = ours_by_plain(1)
+        split = [(key.rsplit(".", 2), value) for key, value in state.items()]
+        neck.body.load_state_dict({f"{names[path]}.{kind}.{leaf}": value for (path, kind, leaf), value in split})
+    return neck.eval()
+
+
+def nas_fpn(pixels: int, channels: int, device: torch.device, *, channels_last: bool) -> Sides:
+    """Ours for inference and a module by hand; with ``channels_last``, that and the features are laid out so."""
+    theirs = stirred(NASFPN(WIDTHS, channels), device)
+    ready = nas_fpn_neck(channels, device, theirs.state_dict()).optimize_for_inference()
+    if channels_last:
+        theirs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = features(pixels, device, channels_last=channels_last)
+    return Sides(lambda: ready(given), lambda: theirs(given))
+
+
+def peak(pixels: int, channels: int, device: torch.device, *, kind: Literal["fpn", "nas_fpn"]) -> Sides:
+    """A neck for inference and one 3x3 convolution of 64x64 cells, channels last: as fast as this machine convolves."""
+    neck = nas_fpn_neck(channels, device) if kind == "nas_fpn" else compile_neck(necks.fpn(), WIDTHS, channels)
+    stirred(neck, device)
+    ready, given = neck.optimize_for_inference(), features(pixels, device)
+    side = pixels // 8
+    conv = nn.Conv2d(channels, channels, 3, padding=1, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(1, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    work = count_macs(ready, (pixels, pixels)) / (9 * channels**2 * side**2)
+    return Sides(lambda: ready(given), lambda: [conv(x)], alike=False, work=work)
+
+
+def faster(pixels: int, channels: int, device: torch.device, *, how: Literal["graph", "compile"]) -> Sides:
+    """The inference form of NAS-FPN in a CUDA graph, or compiled by torch, and as it is."""
+    ready, given = nas_fpn_neck(channels, device).optimize_for_inference(), features(pixels, device)
+    if how == "compile":
+        compiled = torch.compile(copy.deepcopy(ready))
+        return Sides(lambda: compiled(given), lambda: ready(given))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream), torch.no_grad():
+        for _ in range(3):
+            ready(given)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        outs = ready(given)
+
+    def replay() -> Sequence[Tensor]:
+        graph.replay()
+        return outs
+
+    return Sides(replay, lambda: ready(given))
+
+
+CASES = (
+    *(
+        Case("FPN, compiled", "torchvision's", pixels, channels, 1.02, partial(fpn, inference=False))
+        for pixels, channels in ((256, 64), (512, 256))
+    ),
+    *(
+        Case("FPN, inference form", "torchvision's as shipped", pixels, channels, 0.85, partial(fpn, inference=True))
+        for pixels, channels in ((256, 64), (512, 256))
+    ),
+    Case("BiFPN, inference form", "effdet's as shipped", 256, 64, 0.60, bifpn),
+    Case("BiFPN, inference form", "effdet's as shipped", 512, 256, 0.45, bifpn),
+    Case("BiFPN, training step", "effdet's as shipped", 256, 64, 0.80, bifpn_training),
+    Case("NAS-FPN, inference form", "by hand", 256, 64, 0.70, partial(nas_fpn, channels_last=False)),
+    Case("NAS-FPN, inference form", "by hand, channels last", 256, 64, 1.00, partial(nas_fpn, channels_last=True)),
+    Case("NAS-FPN, inference form", "peak", 512, 256, 0.85, partial(peak, kind="nas_fpn"), "at least"),
+    Case("FPN, inference form", "peak", 512, 256, 0.85, partial(peak, kind="fpn"), "at least"),
+)
+CUDA_CASES = (
+    Case("NAS-FPN, CUDA graph", "without", 256, 64, 1.00, partial(faster, how="graph")),
+    Case("NAS-FPN, torch.compile", "without", 256, 64, 1.00, partial(faster, how="compile")),
+)
+
+# -- measuring -----------------------------------------------------------------------------------------
+
+
+def measure(case: Case, device: torch.device = CPU, *, rounds: int = 15, seconds: float = 0.2) -> dict[str, Any]:
+    """The row of a case.
+
+    Args:
+        case: What is compared.
+        device: Where.
+        rounds: Pairs of blocks, two at least.
+        seconds: What a block of the slower side takes, about.
+
+    Raises:
+        ValueError: outputs that differ by more than ``TOLERANCE``.
+    """
+    torch.manual_seed(0)
+    with torch.no_grad():
+        sides = case.make(case.pixels, case.channels, device)
+        off = deviation(sides.ours(), sides.theirs()) if sides.alike else None
+        if off is not None and not off <= TOLERANCE:
+            raise ValueError(f"{case.name} and {case.against}: outputs differ by {off:.2g}")
+        runs = {"ours_ms": sides.ours, "theirs_ms": sides.theirs}
+        repeats = {}
+        for name, run in runs.items():
+            took(run, 1, device)
+            repeats[name] = max(1, round(seconds / max(took(run, 2, device) / 2, 1e-9))) if seconds else 1
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(rounds):
+            for name in list(runs)[:: 1 if turn % 2 else -1]:
+                times[name].append(1000 * took(runs[name], repeats[name], device) / repeats[name])
+    ratios = [ours / theirs / sides.work for ours, theirs in zip(*times.values(), strict=True)]
+    if case.sense == "at least":
+        ratios = [1 / ratio for ratio in ratios]
+    low, middle, high = quantiles(ratios, n=4)
+    where = {"pixels": case.pixels, "channels": case.channels, "in_channels": " ".join(map(str, WIDTHS))}
+    return {
+        "case": case.name,
+        "against": case.against,
+        **where,
+        "sense": case.sense,
+        "bound": case.bound,
+        "ratio": _short(middle),
+        "ratio_low": _short(low),
+        "ratio_high": _short(high),
+        **{name: _short(median(values)) for name, values in times.items()},
+        "rounds": rounds,
+        "repeats": repeats["ours_ms"],
+        "deviation": None if off is None else _short(off),
+        "torch": torch.__version__,
+        "device": describe_device(device),
+    }
+
+
+def took(run: Run, times: int, device: torch.device) -> float:
+    """Seconds for so many runs: of this process alone on the CPU, of the clock with a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    start = clock()
+    for _ in range(times):
+        run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - start
+
+
+def deviation(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """The largest difference of two maps, relative to the map's largest value."""
+    assert [x.shape for x in ours] == [x.shape for x in theirs]
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def main() -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="part of the names of the cases wanted; nothing is written then")
+    parser.add_argument("--rounds", type=int, default=15, help="pairs of blocks (default: 15)")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = [(case, CPU) for case in CASES]
+    if torch.cuda.is_available():
+        cases += [(case, torch.device("cuda")) for case in CUDA_CASES]
+    rows = []
+    for case, device in cases:
+        if given.only and given.only not in case.name:
+            continue
+        rows.append(row := measure(case, device, rounds=given.rounds))
+        print(
+            f"{case.name:24} {case.against:26} {case.pixels} px {case.channels:3} channels: {row['ratio']:.3f}"
+            f" ({row['ratio_low']:.3f} to {row['ratio_high']:.3f}), {case.sense} {case.bound:.2f};"
+            f" {row['ours_ms']:.4g} and {row['theirs_ms']:.4g} ms",
+            flush=True,
+        )
+    if not given.only:
+        print(write_csv(RESULTS / "speed.csv", rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

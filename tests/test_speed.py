@@ -1,0 +1,34 @@
+"""The cases of ``experiments/speed.py`` run, and both sides of each give the same; how fast is not looked at here."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("effdet")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
+
+import speed
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.mark.parametrize("case", speed.CASES, ids=lambda c: f"{c.name} {c.against} {c.pixels}")
+def test_cases(case: speed.Case) -> None:
+    row = speed.measure(replace(case, pixels=128, channels=16), rounds=2, seconds=0)
+    assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"] and row["ratio"] > 0
+    assert (row["deviation"] is None) == (case.against == "peak")
+    assert row["in_channels"] == "512 1024 2048" and row["device"].startswith("cpu: ")
+
+
+def test_sides_that_differ_are_noticed() -> None:
+    def differ(pixels: int, channels: int, device: torch.device) -> speed.Sides:
+        x = torch.ones(1, channels, pixels, pixels)
+        return speed.Sides(lambda: [x], lambda: [x + 0.001])
+
+    with pytest.raises(ValueError, match=r"a and b: outputs differ by 0\.000999"):
+        speed.measure(speed.Case("a", "b", 8, 2, 1.0, differ), rounds=2, seconds=0)
