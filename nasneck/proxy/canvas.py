@@ -7,6 +7,7 @@ to step, so it is computed once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -65,9 +66,21 @@ class CanvasDetector:
         self, outputs: dict[str, Tensor], targets: Sequence[Target], matches: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         """The detector's losses, given what :meth:`outputs` and :meth:`matches` gave."""
-        anchors = [self._anchors] * len(targets)
         head: Any = self.detector.head
-        return head.compute_loss(list(targets), outputs, anchors, list(matches))
+        if isinstance(self.detector, FCOS):
+            # Its losses are sums over all points of the batch by the number of all that are matched, so a batch is as
+            # good as one image with as many points; torchvision goes through images one by one, a tenth of a step.
+            return head.compute_loss(*self._as_one(outputs, targets, matches))
+        return head.compute_loss(list(targets), outputs, [self._anchors] * len(targets), list(matches))
+
+    def _as_one(self, outputs: dict[str, Tensor], targets: Sequence[Target], matches: Sequence[Tensor]) -> Any:
+        counts = [len(target["labels"]) for target in targets]
+        offsets = torch.tensor([0, *accumulate(counts)][:-1], device=self._anchors.device)
+        found = torch.stack(list(matches))
+        matched = torch.where(found < 0, found, found + offsets[:, None]).flatten()
+        target = {name: torch.cat([target[name] for target in targets]) for name in ("boxes", "labels")}
+        flat = {name: value.flatten(0, 1)[None] for name, value in outputs.items()}
+        return [target], flat, [self._anchors.repeat(len(targets), 1)], [matched]
 
     def detections(self, outputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """Boxes (px of the canvas), scores and labels of each image."""
