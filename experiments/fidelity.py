@@ -1,7 +1,7 @@
 """How well quick scores of candidates agree with the naive one, beside how well that agrees with itself.
 
     python experiments/fidelity.py truth                    # the naive way, three seeds: hours
-    python experiments/fidelity.py scores [NAME ...]        # the quick ones of fidelity_scores.toml
+    python experiments/fidelity.py scores [NAME ...]        # the quick ones of settings/fidelity_scores.toml
     python experiments/fidelity.py table                    # prints what the CSVs say; nothing is run
 
     --jobs N     one-thread processes (2)
@@ -47,7 +47,7 @@ from nasneck.trial import Measurement
 
 HERE = Path(__file__).parent
 NAIVE = HERE / "fidelity.toml"
-SCORES = HERE / "fidelity_scores.toml"
+SCORES = HERE / "settings" / "fidelity_scores.toml"
 RANDOM, DRAWN_WITH = 24, 2024
 
 

@@ -1,4 +1,4 @@
-"""How many candidates an hour: the quick score ``fast`` of fidelity_scores.toml against the naive way, in one run.
+"""Candidates an hour: the quick score ``fast`` of settings/fidelity_scores.toml and the naive way, in one run.
 
     python experiments/fidelity_speed.py [--rounds 3] [--score fast]
 

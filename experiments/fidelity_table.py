@@ -82,7 +82,10 @@ def made_by(rows: pd.DataFrame) -> str:
 
 
 def fidelity_section() -> str:
-    """All of it."""
+    """All of it; empty as long as a part is not measured."""
+    names = ("fidelity_truth", "fidelity_scores", "fidelity_speed", "together")
+    if not all((RESULTS / f"{name}.csv").exists() for name in names):
+        return ""
     truth, scores = (pd.read_csv(RESULTS / f"fidelity_{name}.csv") for name in ("truth", "scores"))
     parts = [
         "### How fast can a candidate be scored?",

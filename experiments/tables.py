@@ -147,7 +147,9 @@ def ap_words(rows: pd.DataFrame) -> str:
 
 
 def speed_section() -> str:
-    """Compiled necks beside others' and the peak, each with its bound."""
+    """Compiled necks beside others' and the peak, each with its bound; empty as long as nothing is measured."""
+    if not (RESULTS / "speed.csv").exists():
+        return ""
     rows = pd.read_csv(RESULTS / "speed.csv")
     lines = [
         "| neck | against | image | width | bound | measured | quartiles | ours | theirs |",

@@ -18,6 +18,7 @@ from nasneck.files import append_line
 from nasneck.graph import NeckGraph
 from nasneck.provenance import command, commit
 from nasneck.proxy import ProxyTask
+from nasneck.proxy.views import Progress
 from nasneck.rows import measurement_row
 from nasneck.study.lock import FolderLock
 from nasneck.trial import Measurement, State
@@ -46,6 +47,7 @@ def compare(
     split: str = "test",
     steps: int | None = None,
     on_event: Callable[[Training], object] = lambda training: None,
+    on_prepare: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Train every graph with every seed and return one row per training, in that order.
 
@@ -59,6 +61,7 @@ def compare(
         split: ``test`` or ``reward``.
         steps: Of each training; None takes the task's.
         on_event: Told before and after each training.
+        on_prepare: Told of what is prepared before the first one.
 
     Raises:
         StudyError: another process works in ``out``.
@@ -73,7 +76,7 @@ def compare(
         raise ConfigError(f"{out}: cannot be made a folder ({error.strerror})") from None
     lock = FolderLock(out)
     try:
-        task.prepare(seed=seeds[0], steps=steps)
+        task.prepare(on_prepare, seed=seeds[0], steps=steps)
         known, made = _read(out / FILE_NAME)
         plan = [(name, seed) for seed in seeds for name in graphs]
         rows: dict[tuple[str, int], dict[str, Any]] = {}

@@ -99,7 +99,6 @@ def run_comparison(
     # Costs as the user will pay them, and no limits: the table is there to show them.
     objective = settings.objective.to_report
     task = ProxyTask(proxy, settings.neck, data, store=store, device=settings.device, objective=objective)
-    task.prepare(on_prepare)
     rows = compare(
         task,
         graphs,
@@ -109,6 +108,7 @@ def run_comparison(
         split=split,
         steps=settings.compare.steps,
         on_event=on_event,
+        on_prepare=on_prepare,
     )
     csv = write_csv(out / "compare.csv", rows)
     text = markdown_table(summarize(rows)) + "\n" + legend(rows) + "\n"

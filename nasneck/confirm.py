@@ -111,10 +111,11 @@ def confirm(
         objective=objective,
     )
     folder = run / "confirm"
-    task.prepare(on_prepare)
     first = experiment.seed + SEED_OFFSET
     seeds = range(first, first + settings.seeds)
-    rows = compare(task, graphs, folder, seeds=seeds, split="reward", steps=steps, on_event=on_event)
+    rows = compare(
+        task, graphs, folder, seeds=seeds, split="reward", steps=steps, on_event=on_event, on_prepare=on_prepare
+    )
     scores = _scores(rows, objective)
     candidates = {name: by_name[name] for name in scores if name in by_name}
     if not candidates:

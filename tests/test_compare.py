@@ -26,7 +26,7 @@ class FakeTask:
         self.calls: list[tuple[str, int]] = []
         self.measure = measure or (lambda name, seed: Measurement(State.OK, reward=0.5, ap=0.5, seed=seed))
 
-    def prepare(self) -> None: ...
+    def prepare(self, progress: Any = None, *, seed: int, steps: int | None) -> None: ...
 
     def cache_key(self, graph: NeckGraph, *, seed: int, split: str, steps: int | None) -> str:
         return f"{graph.key()} {seed} {split} {steps}"

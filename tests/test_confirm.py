@@ -44,7 +44,7 @@ class FakeTask:
     def __init__(self, config: Any, neck: Any, data: Any, *, store: Path, device: Any, objective: Any) -> None:
         FakeTask.made.append({"reward": config.reward, "store": store, "objective": objective, "calls": []})
 
-    def prepare(self, progress: Any = None) -> None: ...
+    def prepare(self, progress: Any = None, *, seed: int, steps: int | None) -> None: ...
 
     def cache_key(self, graph: NeckGraph, *, seed: int, split: str, steps: int | None) -> str:
         return f"{graph.key()} {seed} {split} {steps}"
