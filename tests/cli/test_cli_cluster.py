@@ -82,7 +82,7 @@ def first(look: Callable[[], list[Any]], seconds: float = 60) -> Any:
 
 
 def test_a_worker_and_then_a_node_are_lost(cli: Cli, experiment: str, cluster: Nodes) -> None:
-    args = ["search", experiment, "--out", "q", "--address", cluster.address, "--set", "proxy.steps=60"]
+    args = ["search", experiment, "--out", "q", "--address", cluster.address, "--set", "proxy.steps=400"]
     running = cli.start(*args, "--set", "search.trials=14")
     folder = cli.cwd / "q"
     running.until(lambda: ended(folder) >= 2, 180)
