@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from nasneck.cells import FrozenBatchNorm2d
 from nasneck.functional import attend_cells
 from nasneck.neck import Neck
+
+_NORMS = (nn.BatchNorm2d, nn.GroupNorm, FrozenBatchNorm2d)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -39,15 +42,26 @@ def count_macs(neck: Neck, image_size: tuple[int, int]) -> int:
     features = [torch.empty(shape, device="meta") for shape in feature_shapes(neck, image_size)]
     training = [module for module in neck.modules() if module.training]
     neck.eval()
+    # A norm has none to count and keeps the shape, but without data torch goes through its decomposition in Python,
+    # which takes as long as all the rest.
+    norms: list[nn.Module] = [module for module in neck.modules() if isinstance(module, _NORMS)]
+    for norm in norms:
+        norm.forward = _same
     try:
         # The counter looks at every operation; where convolutions are all there is to count, hooks take half the time.
         counter = FlopCounterMode(display=False) if _has_products(neck) else _Convolutions(neck)
         with counter, torch.no_grad():
             functional_call(neck, state, (features,))
     finally:
+        for norm in norms:
+            del norm.forward
         for module in training:
             module.training = True
     return counter.get_total_flops() // 2  # a multiply-add is two operations
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 class _Convolutions:
