@@ -70,12 +70,16 @@ def words(rows: pd.DataFrame) -> str:
         "Does it pay to ask a strategy for several proposals, to train the one that a small predictor thinks best, and"
         " to skip the others? The predictor is a Gaussian process on the study's own results: on which choices agree"
         f" (`pairs`), or on the graph's edges counted by level (`wiring`); it skips nothing before {START} trainings."
-        " The testbeds are the test problem above (other seeds), real rewards of the preset `fast`"
-        f" ({rows['evaluation_seconds'].iloc[0]:.2f} CPU-seconds an evaluation) of a pool of random candidates,"
-        " replayed, and the same rewards measured live. Values are in standard deviations of the rewards of random"
+        " The testbeds are the test problem above (other seeds), real rewards of the preset `fast` with"
+        f" {_steps()} steps ({rows['evaluation_seconds'].iloc[0]:.2f} CPU-seconds an evaluation) of a pool of random"
+        " candidates, replayed, and the same rewards measured live. Values are in standard deviations of the rewards of random"
         " candidates; errors are standard errors over seeds, which for the pool are orders of the same candidates, so"
         " that they say nothing of another pool."
     )
+
+
+def _steps() -> int:
+    return int(pd.read_csv(RESULTS / "prefilter_pool.csv")["steps"].max())
 
 
 def taus(rows: pd.DataFrame) -> str:

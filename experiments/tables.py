@@ -7,8 +7,8 @@ For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if pres
 ``NAME_reward.csv`` (some of its candidates with several seeds on the reward split), and for searches with several
 strategies ``NAME_STRATEGY_trials.csv`` and ``NAME_best.png`` (see ``strategies.py`` and ``figures.py``). Before them
 what is known of the strategies, of speed and of scale: ``synthetic.csv``, ``strategies_trials.csv``,
-``overhead_*.csv``, ``fidelity_*.csv``, ``ap_speed.csv``, ``speed.csv`` and ``scale.csv``, by the scripts of these
-names and ``curves.py``.
+``overhead_*.csv``, ``fidelity_*.csv``, ``prefilter.csv``, ``supernet.csv``, ``ap_speed.csv``, ``speed.csv`` and
+``scale.csv``, by the scripts of these names and ``curves.py``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 from fidelity_table import fidelity_section
+from prefilter_table import prefilter_section
 from scale_table import scale_section
 from strategies import RESULTS, STRATEGIES
 from synthetic import table as synthetic_table
@@ -44,7 +45,7 @@ def main() -> int:
 
 def tables() -> str:
     """What is known of strategies, speed and scale, then every comparison's section, in the order of their names."""
-    sections = [strategy_section(), fidelity_section(), speed_section(), scale_section()]
+    sections = [strategy_section(), fidelity_section(), prefilter_section(), speed_section(), scale_section()]
     sections += [section(path) for path in sorted(RESULTS.glob("*_compare.csv"))]
     return "".join(sections)
 
