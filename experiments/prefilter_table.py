@@ -72,9 +72,9 @@ def words(rows: pd.DataFrame) -> str:
         f" (`pairs`), or on the graph's edges counted by level (`wiring`); it skips nothing before {START} trainings."
         " The testbeds are the test problem above (other seeds), real rewards of the preset `fast` with"
         f" {_steps()} steps ({rows['evaluation_seconds'].iloc[0]:.2f} CPU-seconds an evaluation) of a pool of random"
-        " candidates, replayed, and the same rewards measured live. Values are in standard deviations of the rewards of random"
-        " candidates; errors are standard errors over seeds, which for the pool are orders of the same candidates, so"
-        " that they say nothing of another pool."
+        " candidates, replayed, and the same rewards measured live. Values are in standard deviations of the"
+        " rewards of random candidates; errors are standard errors over seeds, which for the pool are orders of the"
+        " same candidates, so that they say nothing of another pool."
     )
 
 
