@@ -21,6 +21,7 @@ from fidelity_table import fidelity_section
 from prefilter_table import prefilter_section
 from scale_table import scale_section
 from strategies import RESULTS, STRATEGIES
+from supernet_table import supernet_section
 from synthetic import table as synthetic_table
 
 from nasneck.report import legend, markdown_table, spread_sentence, summarize
@@ -45,7 +46,8 @@ def main() -> int:
 
 def tables() -> str:
     """What is known of strategies, speed and scale, then every comparison's section, in the order of their names."""
-    sections = [strategy_section(), fidelity_section(), prefilter_section(), speed_section(), scale_section()]
+    sections = [strategy_section(), fidelity_section(), supernet_section(), prefilter_section()]
+    sections += [speed_section(), scale_section()]
     sections += [section(path) for path in sorted(RESULTS.glob("*_compare.csv"))]
     return "".join(sections)
 

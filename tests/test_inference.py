@@ -45,7 +45,7 @@ FORMS: dict[str, NeckGraph] = {
     **{f"candidate {i}": SPACE.decode(SPACE.sample(random.Random(i))) for i in range(12)},
 }
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 5e-6}
-SOME = ["bifpn", "carafe_fpn", "fpn", "libra", "mlfpn", "nas_fcos", "nas_fpn", "panet"]
+SOME = ["bifpn", "carafe_fpn", "fpn", "libra", "mlfpn", "nas_fpn"]
 
 
 def build(graph: NeckGraph, channels: int = 16, *, dtype: torch.dtype = torch.float64, **options) -> Neck:
@@ -90,8 +90,11 @@ def calls(neck: Neck) -> Iterator[fx.Node]:
 # -- equal -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.float64) for name in FORMS] + [(name, torch.float32) for name in [*SOME, "candidate 0"]],
+    ids=str,
+)
 def test_equal(name: str, dtype: torch.dtype):
     neck = build(FORMS[name], dtype=dtype)
     maps = features(neck)
@@ -320,7 +323,7 @@ class Listed(nn.Module):
         return self.neck([c3, c4, c5])
 
 
-@pytest.mark.parametrize("name", ["bifpn", "fpn", "libra", "nas_fpn"])
+@pytest.mark.parametrize("name", ["fpn", "libra", "nas_fpn"])
 def test_export(name: str):
     neck = build(FORMS[name]).optimize_for_inference()
     maps = features(neck)
@@ -328,7 +331,7 @@ def test_export(name: str):
     assert deviation(program.module()(maps), neck(maps)) <= 1e-12
 
 
-@pytest.mark.parametrize("name", ["bifpn", "fpn", "nas_fpn"])
+@pytest.mark.parametrize("name", ["bifpn", "fpn"])
 def test_export_with_any_batch_and_size(name: str):
     neck = build(FORMS[name]).optimize_for_inference()
     batch, height, width = Dim("batch", min=1, max=64), Dim("height", min=2, max=64), Dim("width", min=2, max=64)

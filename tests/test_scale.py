@@ -65,6 +65,7 @@ def test_images_pixels_and_cells(scale: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_workers(scale: Any, tmp_path: Path) -> None:
     rows = list(scale.workers(tmp_path, 0, trials=2, images=24, steps=1, counts=(1,)))
     names = {

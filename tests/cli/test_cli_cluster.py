@@ -103,6 +103,7 @@ def test_a_worker_and_then_a_node_are_lost(cli: Cli, experiment: str, cluster: N
     assert not (folder / ".spool").exists()
 
 
+@pytest.mark.long
 def test_two_searches_at_once_on_one_cluster(cli: Cli, experiment: str, cluster: Nodes) -> None:
     def start(name: str, seed: int) -> Any:
         args = ["--address", cluster.address, "--workers", 1, "--set", f"seed={seed}"]

@@ -136,7 +136,7 @@ def test_two_workers_give_what_one_gives(cli: Cli, experiment: str) -> None:
 
 def test_ctrl_c_and_resume(cli: Cli, experiment: str) -> None:
     args = ["search", experiment, "--out", "q", "--workers", 2, "--set", "search.trials=4"]
-    running = cli.start(*args, "--set", "proxy.steps=40")
+    running = cli.start(*args, "--set", "proxy.steps=200")
     running.until(lambda: told(cli.cwd / "q") >= 1, 120)
     assert any("raylet" in line for line in running_in(cli.cwd))
     running.send(signal.SIGINT)
@@ -146,13 +146,13 @@ def test_ctrl_c_and_resume(cli: Cli, experiment: str) -> None:
     assert "--workers=2 --resume" in ended.out
     assert all_ended(cli.cwd)
     done = told(cli.cwd / "q")
-    out = cli.good(*args, "--set", "proxy.steps=40", "--resume")
+    out = cli.good(*args, "--set", "proxy.steps=200", "--resume")
     assert "4 trials measured" in out and told(cli.cwd / "q") >= done
     assert not (cli.cwd / "q" / ".spool").exists()
 
 
 def test_kill_and_resume(cli: Cli, experiment: str) -> None:
-    args = ["search", experiment, "--out", "q", "--workers", 2, "--set", "search.trials=4", "--set", "proxy.steps=40"]
+    args = ["search", experiment, "--out", "q", "--workers", 2, "--set", "search.trials=4", "--set", "proxy.steps=200"]
     running = cli.start(*args)
     running.until(lambda: told(cli.cwd / "q") >= 1, 120)
     running.send(signal.SIGKILL)
