@@ -13,7 +13,7 @@ from strategies import RESULTS
 from supernet_training import Plan
 
 PATH = RESULTS / "supernet.csv"
-DRAWS = 2000
+DRAWS = 500
 MAIN, STEPS = ("inherited", "batch", "fine-tuned"), 5  # what the README shows of the best sharing
 LEVEL = 0.05  # on each side
 WORDS = {

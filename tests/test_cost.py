@@ -68,8 +68,7 @@ def test_latency_is_the_median_in_milliseconds(monkeypatch):
 # Fewer repeats, as torch's counter takes its time.
 SMALL = {
     "bifpn": {"repeats": 1},
-    "efficientdet": {"repeats": 1},
-    "fpg": {"stacks": 2},
+    "fpg": {"stacks": 5},
     "gfpn": {"depth": 1},
     "mlfpn": {"tums": 2},
     "mnasfpn": {"repeats": 1},
