@@ -15,10 +15,11 @@ ROWS: tuple[tuple[str, str, int, str], ...] = (
     ("fast", "loss", 40, "**`fast`**: the preset, 40 steps"),
     ("float32", "loss", 40, "in float32"),
     ("light", "loss", 40, "a head with one convolution per branch"),
-    ("backbone_100", "loss", 40, "backbone trained for 100 steps"),
-    ("backbone_500", "loss", 40, "backbone trained for 500 steps"),
+    ("backbone_200", "loss", 40, "backbone trained for 200 steps, not 100"),
+    ("backbone_500", "loss", 40, "backbone trained for 500 steps, not 100"),
     ("long", "loss", 60, "120 steps, stopped at 60"),
     ("long", "loss", 120, "120 steps"),
+    ("light_long", "loss", 60, "120 steps, one convolution per branch, stopped at 60"),
     ("light_long", "loss", 120, "120 steps, one convolution per branch"),
     ("ap", "ap", 120, "120 steps, AP"),
 )

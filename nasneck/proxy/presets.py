@@ -84,7 +84,7 @@ FAST = ProxyConfig(
     detector=DetectorConfig(kind="fcos_bare"),
     augment=AugmentConfig(views=1),
     train=TrainConfig(steps=40, learning_rate=0.0015, schedule="constant"),
-    backbone_train=TrainConfig(steps=200),
+    backbone_train=TrainConfig(steps=100),
 )
 """Half a second per candidate on a CPU: the loss of the first 40 steps ranks candidates, and no AP is computed.
 
