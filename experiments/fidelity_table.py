@@ -22,6 +22,7 @@ ROWS: tuple[tuple[str, str, int, str], ...] = (
     ("light_long", "loss", 60, "120 steps, one convolution per branch, stopped at 60"),
     ("light_long", "loss", 120, "120 steps, one convolution per branch"),
     ("ap", "ap", 120, "120 steps, AP"),
+    ("quick", "ap", 120, "`quick`: one convolution per branch, rate along a cosine, AP"),
 )
 
 

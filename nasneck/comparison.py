@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nasneck.errors import ConfigError
 from nasneck.experiment import Experiment, load_experiment
 from nasneck.files import check_folder, write_atomically
 from nasneck.graph import NeckGraph
-from nasneck.proxy import ProxyTask
+from nasneck.proxy import ProxyTask, for_ap
 from nasneck.report import legend, markdown_table, summarize
 from nasneck.rows import write_csv
 from nasneck.search import Preparing, build_space, study_experiment
@@ -94,7 +94,7 @@ def run_comparison(
     for note in data.notes:
         on_warning(note)
     # Reward by loss has no AP to show; everything else stays as it was in the search.
-    proxy = replace(settings.proxy, reward="ap")
+    proxy = for_ap(settings.proxy)
     store = (studies[0] if studies else out) / "store"
     # Costs as the user will pay them, and no limits: the table is there to show them.
     objective = settings.objective.to_report

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from nasneck.experiment import ConfirmConfig, Experiment
 from nasneck.files import write_atomically
 from nasneck.graph import NeckGraph
 from nasneck.objective import ObjectiveConfig, pareto_front
-from nasneck.proxy import ProxyTask
+from nasneck.proxy import ProxyTask, for_ap
 from nasneck.ranking import kendall_tau
 from nasneck.report import legend, markdown_table, summarize
 from nasneck.rows import write_csv
@@ -99,11 +99,12 @@ def confirm(
     graphs |= _fixed(settings.necks, experiment, graphs, getattr(space, "repeats", None), on_warning)
     resolve_device(experiment.device)
     data = load_data(experiment.data)
-    steps = settings.steps or 2 * experiment.proxy.train.steps
+    proxy = for_ap(experiment.proxy)
+    steps = settings.steps or 2 * proxy.train.steps
     # Without limits: what a hand-designed neck costs is for the table to say.
     objective = experiment.objective.to_report
     task = ProxyTask(
-        replace(experiment.proxy, reward="ap"),
+        proxy,
         experiment.neck,
         data,
         store=run / "store",

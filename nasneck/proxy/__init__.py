@@ -8,7 +8,7 @@ from nasneck.proxy.config import (
     ProxyConfig,
     TrainConfig,
 )
-from nasneck.proxy.presets import NECK_PRESETS, PRESETS, proxy_config
+from nasneck.proxy.presets import NECK_PRESETS, PRESETS, for_ap, proxy_config
 from nasneck.proxy.task import ProxyTask, evaluation_key
 from nasneck.proxy.weights import WeightStore
 
@@ -24,5 +24,6 @@ __all__ = [
     "TrainConfig",
     "WeightStore",
     "evaluation_key",
+    "for_ap",
     "proxy_config",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from nasneck.errors import ConfigError
@@ -121,6 +121,19 @@ def proxy_config(table: Mapping[str, Any], *, where: str) -> ProxyConfig:
     if name not in PRESETS:
         raise ConfigError(f"{where}: unknown preset {name!r}{did_you_mean(str(name), PRESETS)}")
     return build(ProxyConfig, _merged(asdict(PRESETS[name]), changes), where=where)
+
+
+def for_ap(config: ProxyConfig) -> ProxyConfig:
+    """What ``confirm`` and ``compare`` train with after a search with ``config``: rewards are AP.
+
+    A head without convolutions ranks candidates by the loss of some first steps; the AP of short trainings with it ranks
+    them far worse (README). So the light head of :data:`QUICK` comes in its place, with that preset's optimiser and
+    schedule, and its number of steps if there are fewer.
+    """
+    if config.detector.kind != "fcos_bare":
+        return replace(config, reward="ap")
+    train = replace(QUICK.train, batch_size=config.train.batch_size, steps=max(QUICK.train.steps, config.train.steps))
+    return replace(config, reward="ap", detector=replace(config.detector, kind="fcos_light"), train=train)
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

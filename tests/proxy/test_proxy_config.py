@@ -1,10 +1,11 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from nasneck.errors import ConfigError
-from nasneck.proxy import NECK_PRESETS, PRESETS, NeckConfig, ProxyConfig, proxy_config
+from nasneck.proxy import NECK_PRESETS, PRESETS, NeckConfig, ProxyConfig, for_ap, proxy_config
+from nasneck.proxy.presets import QUICK
 from nasneck.settings import build
 
 
@@ -81,3 +82,20 @@ def test_wrong_settings_are_one_clear_line(table: dict[str, Any], message: str) 
 def test_wrong_neck_settings_are_one_clear_line(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(NeckConfig, table, where="x.toml: [neck]")
+
+
+def test_trainings_for_ap_have_a_head_that_can_learn() -> None:
+    bare = proxy_config({"preset": "fast", "canvas": 256, "train": {"batch_size": 8}}, where="here")
+    found = for_ap(bare)
+    assert (found.reward, found.detector.kind, found.train.schedule) == ("ap", "fcos_light", QUICK.train.schedule)
+    assert (found.canvas, found.train.batch_size, found.train.steps) == (256, 8, QUICK.train.steps)
+    longer = proxy_config({"preset": "fast", "train": {"steps": 500}}, where="here")
+    assert for_ap(longer).train.steps == 500
+    assert for_ap(found) == found
+
+
+@pytest.mark.parametrize("name", ["quick", "nas_fpn"])
+def test_trainings_for_ap_are_otherwise_the_searchs_own(name: str) -> None:
+    assert for_ap(PRESETS[name]) == PRESETS[name]
+    by_loss = replace(PRESETS[name], reward="loss")
+    assert for_ap(by_loss) == PRESETS[name]
