@@ -126,9 +126,9 @@ def proxy_config(table: Mapping[str, Any], *, where: str) -> ProxyConfig:
 def for_ap(config: ProxyConfig) -> ProxyConfig:
     """What ``confirm`` and ``compare`` train with after a search with ``config``: rewards are AP.
 
-    A head without convolutions ranks candidates by the loss of some first steps; the AP of short trainings with it ranks
-    them far worse (README). So the light head of :data:`QUICK` comes in its place, with that preset's optimiser and
-    schedule, and its number of steps if there are fewer.
+    A head without convolutions ranks candidates by the loss of some first steps; the AP of short trainings with it
+    ranks them far worse (README). So the light head of :data:`QUICK` comes in its place, with that preset's
+    optimiser and schedule, and its number of steps if there are fewer.
     """
     if config.detector.kind != "fcos_bare":
         return replace(config, reward="ap")
