@@ -4,11 +4,14 @@
     python experiments/fidelity.py scores [NAME ...]        # the quick ones of settings/fidelity_scores.toml
     python experiments/fidelity.py table                    # prints what the CSVs say; nothing is run
 
-    --jobs N     one-thread processes (2)
-    --out DIR    where finished trainings are kept; the same command goes on where it was killed (runs/fidelity)
+    --setting gpu    on a GPU and your own images: settings/fidelity_gpu_scores.toml, two seeds of the truth; first
+                     python experiments/fidelity.py backbone --setting gpu
+    --jobs N         one-thread processes (2)
+    --out DIR        where finished trainings are kept; the same command goes on where it was killed (runs/SETTING)
 
-The naive way is ``fidelity.toml``. Candidates are 24 drawn uniformly with a fixed seed and the published NAS-FPN
-network; FPN, PANet, BiFPN and MLFPN are not in the space. The CSVs go to ``experiments/results/``:
+The naive way is ``fidelity.toml``, that of the other setting ``fidelity_gpu.toml``. Candidates are 24 drawn uniformly
+with a fixed seed and the published NAS-FPN network; FPN, PANet, BiFPN and MLFPN are not in the space. The CSVs go to
+``experiments/results/``, for the other setting by names with ``fidelity_gpu``:
 
     fidelity_truth.csv     a row for each candidate and seed
     fidelity_scores.csv    a row for each score, candidate, seed and stop on the way
@@ -40,15 +43,48 @@ from nasneck.files import write_atomically
 from nasneck.objective import ObjectiveConfig
 from nasneck.provenance import command, commit
 from nasneck.proxy import ProxyTask, proxy_config
+from nasneck.proxy.task import progress_printer
 from nasneck.rows import measurement_row
 from nasneck.runner.halving import Halving
 from nasneck.search import build_space
 from nasneck.trial import Measurement
 
 HERE = Path(__file__).parent
-NAIVE = HERE / "fidelity.toml"
-SCORES = HERE / "settings" / "fidelity_scores.toml"
 RANDOM, DRAWN_WITH = 24, 2024
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data, the naive way to score candidates on them, and quick ones.
+
+    Args:
+        name: What its files are called by.
+        seeds: Of the truth.
+        backbone: The experiment whose backbone all ways start from, if they do not start from random weights.
+    """
+
+    name: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+    backbone: Path | None = None
+
+    @property
+    def naive(self) -> Path:
+        """The experiment of the naive way."""
+        return HERE / f"{self.name}.toml"
+
+    @property
+    def scores(self) -> Path:
+        """The quick ones."""
+        return HERE / "settings" / f"{self.name}_scores.toml"
+
+    def csv(self, what: str) -> Path:
+        """Where results are kept."""
+        return RESULTS / f"{self.name}_{what}.csv"
+
+
+CPU = Setting("fidelity")
+GPU = Setting("fidelity_gpu", (0, 1), HERE / "settings" / "fidelity_gpu_backbone.toml")
+SETTINGS = {"cpu": CPU, "gpu": GPU}
 
 
 @dataclass(frozen=True)
@@ -57,12 +93,14 @@ class Score:
 
     Args:
         name: Of its rows.
+        setting: Whose data and candidates.
         proxy: In place of the naive settings, a table as experiments have it; None is the naive way.
         seeds: Of weights and batches.
         rungs: Stops on the way.
     """
 
     name: str
+    setting: Setting = CPU
     proxy: Mapping[str, Any] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     rungs: tuple[int, ...] = ()
@@ -70,7 +108,7 @@ class Score:
     @property
     def experiment(self) -> Experiment:
         """The settings."""
-        naive = load_experiment(NAIVE)
+        naive = load_experiment(self.setting.naive)
         if self.proxy is None:
             return naive
         return replace(
@@ -90,13 +128,14 @@ class Score:
         )
 
 
-def scores() -> dict[str, Score]:
+def scores(setting: Setting = CPU) -> dict[str, Score]:
     """The quick ones, by name."""
-    with SCORES.open("rb") as file:
+    with setting.scores.open("rb") as file:
         tables = tomllib.load(file)
     return {
         name: Score(
             name,
+            setting,
             table["proxy"],
             tuple(table.get("seeds", (0, 1, 2))),
             tuple(table.get("rungs", ())),
@@ -144,24 +183,40 @@ def work(score: Score, out: Path, shard: int, jobs: int) -> None:
         print(f"{score.name} {name} seed {seed}: {last.state} reward {last.reward} {last.seconds:.1f} s", flush=True)
 
 
-def run(names: Sequence[str], out: Path, jobs: int) -> None:
-    """Do what is not done yet of these scores, one after another, each in ``jobs`` processes."""
-    for name in names:
-        (out / name).mkdir(parents=True, exist_ok=True)
-        chosen(name).task(out / "store").prepare_weights()  # once, before several processes want them
-        options = ["--out", str(out), "--jobs", str(jobs)]
-        workers = [
-            subprocess.Popen([sys.executable, __file__, "work", name, *options, "--shard", str(shard)])
-            for shard in range(jobs)
-        ]
-        statuses = [worker.wait() for worker in workers]  # all of them, also if one fails
-        if any(statuses):
-            raise SystemExit(f"{name}: a process failed")
+def run(score: Score, out: Path, jobs: int) -> None:
+    """Do what is not done yet of this score in ``jobs`` processes."""
+    name = score.name
+    (out / name).mkdir(parents=True, exist_ok=True)
+    score.task(out / "store").prepare_weights()  # once, before several processes want them
+    setting = next(key for key, value in SETTINGS.items() if value == score.setting)
+    options = ["--setting", setting, "--out", str(out), "--jobs", str(jobs)]
+    workers = [
+        subprocess.Popen([sys.executable, __file__, "work", name, *options, "--shard", str(shard)])
+        for shard in range(jobs)
+    ]
+    statuses = [worker.wait() for worker in workers]  # all of them, also if one fails
+    if any(statuses):
+        raise SystemExit(f"{name}: a process failed")
 
 
-def chosen(name: str) -> Score:
+def train_backbone(setting: Setting) -> None:
+    """Make the file of weights that the setting's experiments start from, once."""
+    assert setting.backbone is not None, f"{setting.name} starts from random weights"
+    path = Path(load_experiment(setting.naive).proxy.backbone.weights)
+    if path.exists():
+        return
+    experiment = load_experiment(setting.backbone)
+    data = load_data(experiment.data)
+    task = ProxyTask(experiment.proxy, experiment.neck, data, store=None, device=experiment.device)
+    task.prepare_weights(progress_printer())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(task.weights, path)
+    print(path)
+
+
+def chosen(name: str, setting: Setting = CPU) -> Score:
     """A score by name; ``truth`` is the naive one."""
-    return Score("truth") if name == "truth" else scores()[name]
+    return Score("truth", setting, seeds=setting.seeds) if name == "truth" else scores(setting)[name]
 
 
 def rows(score: Score, out: Path) -> Iterator[dict[str, Any]]:
@@ -177,9 +232,8 @@ def rows(score: Score, out: Path) -> Iterator[dict[str, Any]]:
                 yield {"score": score.name, "neck": name, "graph_key": found["graph_key"], **measured} | found["made"]
 
 
-def write(score: Score, out: Path, target: str, others: Sequence[str] = ()) -> None:
+def write(score: Score, out: Path, path: Path) -> None:
     """Put the rows of a score into a CSV in place of those it holds of it."""
-    path = RESULTS / target
     new = pd.DataFrame(rows(score, out))
     if path.exists():
         old = pd.read_csv(path)
@@ -248,19 +302,19 @@ def by_seed(data: pd.DataFrame, column: str, order: Sequence[str]) -> np.ndarray
     return data.pivot_table(index="seed", columns="neck", values=column, dropna=False).reindex(columns=order).to_numpy()
 
 
-def truth_of() -> tuple[list[str], np.ndarray]:
+def truth_of(setting: Setting = CPU) -> tuple[list[str], np.ndarray]:
     """Names and AP (seeds, candidates), of the candidates that all seeds have."""
-    data = pd.read_csv(RESULTS / "fidelity_truth.csv").query("state == 'ok'")
+    data = pd.read_csv(setting.csv("truth")).query("state == 'ok'")
     seeds = data["seed"].nunique()
     counts = data.groupby("neck")["seed"].nunique()
     order = [name for name in dict.fromkeys(data["neck"]) if counts[name] == seeds]
     return order, by_seed(data, "ap", order)
 
 
-def table() -> pd.DataFrame:
+def table(setting: Setting = CPU) -> pd.DataFrame:
     """A row for each score and stop: cost and agreement."""
-    order, truth = truth_of()
-    found = pd.read_csv(RESULTS / "fidelity_scores.csv")
+    order, truth = truth_of(setting)
+    found = pd.read_csv(setting.csv("scores"))
     found = found[found["neck"].isin(order)]
     lines = []
     for (name, _, steps), stage in found.groupby(["score", "rung", "steps"], sort=False):
@@ -279,7 +333,7 @@ def halved(name: str = "long", reduction: float = 2.0) -> pd.DataFrame:
     """
     order, truth = truth_of()
     mean = dict(zip(order, truth.mean(axis=0), strict=True))
-    found = pd.read_csv(RESULTS / "fidelity_scores.csv").query("score == @name")
+    found = pd.read_csv(CPU.csv("scores")).query("score == @name")
     lines = []
     for seed, own in found[found["neck"].isin(order)].groupby("seed"):
         steps = sorted(own["steps"].unique())
@@ -299,28 +353,36 @@ def halved(name: str = "long", reduction: float = 2.0) -> pd.DataFrame:
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["truth", "scores", "work", "table"])
+    parser.add_argument("what", choices=["backbone", "truth", "scores", "work", "table"])
     parser.add_argument("names", nargs="*")
+    parser.add_argument("--setting", choices=list(SETTINGS), default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/fidelity"))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--shard", type=int, default=0)
     given = parser.parse_args()
-    out: Path = given.out
+    setting = SETTINGS[given.setting]
+    out: Path = given.out or Path("runs") / setting.name
     if given.what == "work":
-        work(chosen(given.names[0]), out / given.names[0], given.shard, given.jobs)
-    elif given.what == "truth":
-        run(["truth"], out, given.jobs)
-        write(chosen("truth"), out, "fidelity_truth.csv")
-    elif given.what == "scores":
-        for name in given.names or scores():
-            run([name], out, given.jobs)
-            write(chosen(name), out, "fidelity_scores.csv")
+        work(chosen(given.names[0], setting), out / given.names[0], given.shard, given.jobs)
+    elif given.what == "backbone":
+        train_backbone(setting)
+    elif given.what == "table":
+        print_table(setting)
     else:
-        order, truth = truth_of()
-        print({name: round(value, 3) for name, value in ceiling(truth).items()}, len(order), "candidates")
-        print(table().round(3).to_string(index=False))
-        print(halved().round(3).to_string(index=False))
+        names = ["truth"] if given.what == "truth" else given.names or list(scores(setting))
+        for score in (chosen(name, setting) for name in names):
+            run(score, out, given.jobs)
+            write(score, out, setting.csv(given.what))
     return 0
+
+
+def print_table(setting: Setting) -> None:
+    """What the CSVs say."""
+    order, truth = truth_of(setting)
+    print({name: round(value, 3) for name, value in ceiling(truth).items()}, len(order), "candidates")
+    print(table(setting).round(3).to_string(index=False))
+    if setting == CPU:
+        print(halved().round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

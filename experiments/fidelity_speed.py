@@ -1,12 +1,14 @@
 """Candidates an hour: the quick score ``fast`` of settings/fidelity_scores.toml and the naive way, in one run.
 
     python experiments/fidelity_speed.py [--rounds 3] [--score fast]
+    python experiments/fidelity_speed.py --setting gpu --processes 1 8
 
-Two one-thread processes on both sides. They take turns in blocks: both score one candidate the naive way, then both
-score a dozen quickly, so that a busy machine slows both. What the quick way does once (draw views, train the backbone,
-compute features) is timed first and charged to a study of 200 candidates; the start of processes is charged to nobody.
+Two one-thread processes on both sides, or as many as are asked for. They take turns in blocks: all score one candidate
+the naive way, then all score a dozen quickly, so that a busy machine slows both. What the quick way does once (draw
+views, train the backbone, compute features) is timed first and charged to a study of 200 candidates; the start of
+processes is charged to nobody.
 
-The blocks go to ``experiments/results/fidelity_speed.csv``.
+The blocks go to ``experiments/results/fidelity_speed.csv``, for the other setting ``fidelity_gpu_speed.csv``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -24,21 +27,39 @@ from typing import Any
 import fidelity
 import pandas as pd
 import torch
-from strategies import RESULTS
 
 from nasneck.device import describe_device
 from nasneck.rows import write_csv
 
 STUDY = 200  # candidates that share what is done once
-PROCESSES = 2
 DOZEN = 12
 
 
-def work(name: str, store: Path, rounds: int, number: int, barrier: Barrier, results: Any) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: a score of a setting in so many rounds and processes."""
+
+    score: str
+    setting: fidelity.Setting = fidelity.CPU
+    rounds: int = 3
+    processes: int = 2
+
+    @property
+    def fast(self) -> fidelity.Score:
+        """The quick way."""
+        return fidelity.chosen(self.score, self.setting)
+
+    @property
+    def naive(self) -> fidelity.Score:
+        """The other one."""
+        return fidelity.chosen("truth", self.setting)
+
+
+def work(plan: Plan, store: Path, number: int, barrier: Barrier, results: Any) -> None:
     """One of the processes."""
     torch.set_num_threads(1)
-    sides = {"naive": fidelity.chosen("truth").task(None), "fast": fidelity.chosen(name).task(store)}
-    graphs = list(fidelity.candidates(fidelity.chosen("truth").experiment).values())
+    sides = {"naive": plan.naive.task(None), "fast": plan.fast.task(store)}
+    graphs = list(fidelity.candidates(plan.naive.experiment).values())
     barrier.wait()
     begin = time.perf_counter()
     sides["fast"].prepare(seed=0)
@@ -47,12 +68,12 @@ def work(name: str, store: Path, rounds: int, number: int, barrier: Barrier, res
         results.put({"what": "features", "candidates": 0, "seconds": time.perf_counter() - begin})
     for task in sides.values():
         task.evaluate(graphs[0], seed=0, steps=2)  # warms up
-    for turn in range(rounds):
+    for turn in range(plan.rounds):
         for side, count in (("naive", 1), ("fast", DOZEN)):
             barrier.wait()
             begin = time.perf_counter()
             for i in range(count):
-                graph = graphs[(turn * PROCESSES + number + i) % len(graphs)]
+                graph = graphs[(turn * plan.processes + number + i) % len(graphs)]
                 assert sides[side].evaluate(graph, seed=0).state == "ok"
             seconds = time.perf_counter() - begin
             results.put(
@@ -60,38 +81,39 @@ def work(name: str, store: Path, rounds: int, number: int, barrier: Barrier, res
             )
 
 
-def measure(name: str, rounds: int) -> list[dict[str, Any]]:
+def measure(plan: Plan) -> list[dict[str, Any]]:
     """The rows of a run."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
-        task = fidelity.chosen(name).task(Path(folder))
+        task = plan.fast.task(Path(folder))
         begin = time.perf_counter()
         task.prepare_weights()
         rows: list[dict[str, Any]] = [{"what": "backbone", "candidates": 0, "seconds": time.perf_counter() - begin}]
-        barrier, results = context.Barrier(PROCESSES), context.Queue()
+        barrier, results = context.Barrier(plan.processes), context.Queue()
         processes = [
-            context.Process(target=work, args=(name, Path(folder), rounds, number, barrier, results))
-            for number in range(PROCESSES)
+            context.Process(target=work, args=(plan, Path(folder), number, barrier, results))
+            for number in range(plan.processes)
         ]
         for process in processes:
             process.start()
-        rows += [results.get(timeout=600) for _ in range(1 + rounds * 2 * PROCESSES)]
+        rows += [results.get(timeout=600) for _ in range(1 + plan.rounds * 2 * plan.processes)]
         for process in processes:
             process.join()
-    device = describe_device(torch.device("cpu"))
-    return [{**row, "seconds": round(row["seconds"], 4), "device": device, "score": name} for row in rows]
+    made = {"device": describe_device(task.device), "score": plan.score, "processes": plan.processes}
+    return [{**row, "seconds": round(row["seconds"], 4), **made} for row in rows]
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:
-    """Candidates an hour of both sides, their ratio by rounds, and what is done once."""
+    """Candidates an hour of both sides, their ratio by rounds, and what is done once; for one number of processes."""
+    processes = int(rows["processes"].iloc[0])
     once = rows[rows["candidates"] == 0]["seconds"].sum()
     naive = rows[rows["what"] == "naive"].groupby("round")["seconds"].mean()
     fast = rows[rows["what"] == "fast"].groupby("round")["seconds"].mean()
     # Wall time of a study: what is done once, then the processes side by side.
     per_hour = {
-        "naive": [3600 * PROCESSES / seconds for seconds in naive],
-        "fast": [3600 * STUDY / (once + STUDY * seconds / PROCESSES) for seconds in fast],
+        "naive": [3600 * processes / seconds for seconds in naive],
+        "fast": [3600 * STUDY / (once + STUDY * seconds / processes) for seconds in fast],
     }
     ratios = [b / a for a, b in zip(per_hour["naive"], per_hour["fast"], strict=True)]
     return {
@@ -111,11 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--score", default="fast")
+    parser.add_argument("--setting", choices=list(fidelity.SETTINGS), default="cpu")
+    parser.add_argument("--processes", type=int, nargs="+", default=[2])
     given = parser.parse_args(arguments)
-    rows = measure(given.score, given.rounds)
-    print(write_csv(RESULTS / "fidelity_speed.csv", rows))
-    for name, value in summary(pd.DataFrame(rows)).items():
-        print(f"{name:>16} {value:.4g}")
+    setting, rows = fidelity.SETTINGS[given.setting], []
+    for processes in given.processes:
+        found = measure(Plan(given.score, setting, given.rounds, processes))
+        rows += found
+        print(f"{processes} processes")
+        for name, value in summary(pd.DataFrame(found)).items():
+            print(f"{name:>16} {value:.4g}", flush=True)
+    print(write_csv(setting.csv("speed"), rows))
     return 0
 
 

@@ -47,9 +47,10 @@ def fidelity_words() -> str:
     halved = fidelity.halved()
     places = ", ".join(str(place) for place in halved["winner_is"])
     words = (
-        f"The naive way to score a candidate ({fidelity.NAIVE.name}: from scratch, 280 steps, float32, AP) with three"
-        f" seeds on {len(order)} candidates, 24 of them drawn uniformly, is the truth: AP {100 * truth.mean():.1f} ±"
-        f" {100 * top['sd_candidates']:.1f} between candidates, ± {100 * top['sd_seeds']:.1f} between seeds. Below are"
+        f"The naive way to score a candidate ({fidelity.CPU.naive.name}: from scratch, 280 steps, float32, AP) with"
+        f" three seeds on {len(order)} candidates, 24 of them drawn uniformly, is the truth: AP"
+        f" {100 * truth.mean():.1f} ± {100 * top['sd_candidates']:.1f} between candidates, ±"
+        f" {100 * top['sd_seeds']:.1f} between seeds. Below are"
         " Kendall's tau and Spearman's rho of quick scores to its mean (one seed of the score, mean over three; the"
         " interval is a bootstrap over candidates). The last column is the place by the truth of the candidate that the"
         " score puts first."

@@ -17,6 +17,7 @@ from nasneck.backbone import Backbone
 from nasneck.data.coco import CocoSplit
 from nasneck.proxy.bank import FeatureBank, Kept
 from nasneck.proxy.candidate import Candidate
+from nasneck.proxy.captured import WORTH, captured
 from nasneck.proxy.config import NeckConfig, ProxyConfig
 from nasneck.proxy.features import BATCH, FeatureStore, compute_features, feature_bytes
 from nasneck.proxy.fit import Fit
@@ -115,10 +116,13 @@ class CachedTraining:
         kept = self._features_of(places)
         matches = _matches(kept, candidate)
         batches = [[kept.row[place] for place in batch] for batch in places]
+        run = candidate.outputs
+        if self._device.type == "cuda" and self._config.cuda_graphs and steps >= WORTH:
+            run = captured(candidate, kept.features.take(torch.tensor(batches[0])))
 
         def losses_at(step: int) -> dict[str, Tensor]:
             rows = batches[step]
-            outputs = candidate.outputs(kept.features.take(torch.tensor(rows)))
+            outputs = run(kept.features.take(torch.tensor(rows)))
             targets = [kept.targets[row] for row in rows]
             return candidate.canvas.losses(outputs, targets, [matches[row] for row in rows])
 

@@ -250,12 +250,12 @@ class ProxyTask:
 def _settings(config: ProxyConfig) -> dict[str, Any]:
     """What of ``config`` decides what is measured.
 
-    What it may take of time and disk decides whether there is a result, not what it is, and AP is the same whichever
-    library computes it. Settings that came later are left out where they change nothing, so that what was measured
-    before them stays known.
+    What it may take of time and disk decides whether there is a result, not what it is; AP is the same whichever
+    library computes it, and kernels are the same however they are launched. Settings that came later are left out where
+    they change nothing, so that what was measured before them stays known.
     """
     later = {"channels_last": True}
-    free = ("timeout_s", "disk_limit_mb", "ap_backend")
+    free = ("timeout_s", "disk_limit_mb", "ap_backend", "cuda_graphs")
     kept = {name: value for name, value in asdict(config).items() if name not in free}
     return {name: value for name, value in kept.items() if name not in later or value != later[name]}
 
