@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from nasneck.device import describe_device
-from nasneck.rows import write_csv
+from nasneck.provenance import command, commit
 
 STUDY = 200  # candidates that share what is done once
 DOZEN = 12
@@ -136,15 +136,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--setting", choices=list(fidelity.SETTINGS), default="cpu")
     parser.add_argument("--processes", type=int, nargs="+", default=[2])
     given = parser.parse_args(arguments)
-    setting, rows = fidelity.SETTINGS[given.setting], []
+    setting = fidelity.SETTINGS[given.setting]
     for processes in given.processes:
         found = measure(Plan(given.score, setting, given.rounds, processes))
-        rows += found
+        keep(setting.csv("speed"), found)
         print(f"{processes} processes")
         for name, value in summary(pd.DataFrame(found)).items():
             print(f"{name:>16} {value:.4g}", flush=True)
-    print(write_csv(setting.csv("speed"), rows))
     return 0
+
+
+def keep(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Put rows into a CSV in place of those it holds of the same score and number of processes."""
+    made = {"command": command(), "commit": commit()}
+    new = pd.DataFrame([{**row, **made} for row in rows])
+    if path.exists():
+        old = pd.read_csv(path)
+        same = (old["score"] == new["score"][0]) & (old["processes"] == new["processes"][0])
+        new = pd.concat([old[~same], new])
+    new.to_csv(path, index=False)
 
 
 if __name__ == "__main__":

