@@ -31,6 +31,8 @@ def captured(candidate: Candidate, features: Sequence[Tensor]) -> Outputs:
     module = _Tensors(candidate)
     # Gradients are added up on the stream on which their place was first asked for, and that shall be this one.
     places = [parameter.view_as(parameter).grad_fn for parameter in module.parameters() if parameter.requires_grad]
+    # The passes below run on streams of their own, so torch would warn once that these do not match; it waits for them.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         graphed: Any = torch.cuda.make_graphed_callables(
