@@ -46,7 +46,7 @@ from nasneck.proxy import ProxyTask, proxy_config
 from nasneck.proxy.task import progress_printer
 from nasneck.rows import measurement_row
 from nasneck.runner.halving import Halving
-from nasneck.search import build_space
+from nasneck.search_space import build_space, supernet_space
 from nasneck.trial import Measurement
 
 HERE = Path(__file__).parent
@@ -125,6 +125,7 @@ class Score:
             store=store,
             device=experiment.device,
             objective=experiment.objective,
+            space=supernet_space(experiment),
         )
 
 

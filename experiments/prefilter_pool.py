@@ -22,7 +22,7 @@ from nasneck.files import write_atomically
 from nasneck.provenance import command, commit
 from nasneck.proxy import ProxyTask
 from nasneck.rows import measurement_row
-from nasneck.search import build_space
+from nasneck.search_space import build_space
 from nasneck.trial import Measurement
 
 SCORE = "fast"

@@ -45,7 +45,7 @@ from nasneck.provenance import command, commit
 from nasneck.proxy import ProxyTask
 from nasneck.proxy.candidate import Candidate
 from nasneck.rows import write_csv
-from nasneck.search import build_space
+from nasneck.search_space import build_space
 
 SEEDS = (0, 1, 2)
 STOPS = (3, 5, 10)  # steps of fine-tuning

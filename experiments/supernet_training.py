@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from supernet_paths import FairPaths
 from supernet_weights import SharedWeights, own_candidate
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from nasneck.proxy import ProxyTask
 from nasneck.proxy.bank import Kept
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.fit import Fit
+from nasneck.proxy.paths import FairPaths
 from nasneck.proxy.views import batch_order
 from nasneck.space import SearchSpace
 

@@ -22,7 +22,8 @@ from nasneck.graph import NeckGraph
 from nasneck.proxy import ProxyTask, for_ap
 from nasneck.report import legend, markdown_table, summarize
 from nasneck.rows import write_csv
-from nasneck.search import Preparing, build_space, study_experiment
+from nasneck.search import Preparing, study_experiment
+from nasneck.search_space import build_space
 from nasneck.study import Study
 from nasneck.targets import Target, resolve
 

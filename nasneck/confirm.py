@@ -29,7 +29,8 @@ from nasneck.proxy import ProxyTask, for_ap
 from nasneck.ranking import kendall_tau
 from nasneck.report import legend, markdown_table, summarize
 from nasneck.rows import write_csv
-from nasneck.search import Preparing, build_space, study_experiment
+from nasneck.search import Preparing, study_experiment
+from nasneck.search_space import build_space
 from nasneck.study import Study
 from nasneck.study.records import reward_of
 from nasneck.targets import confirmed_file, resolve

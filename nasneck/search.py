@@ -20,19 +20,19 @@ from typing import Any
 from nasneck.data import DetectionData, load_data
 from nasneck.device import resolve_device
 from nasneck.draw import draw_svg
-from nasneck.errors import ConfigError, NasneckError, SpaceError, StudyError
-from nasneck.experiment import FREE, Choice, Experiment, experiment_from_dict
+from nasneck.errors import ConfigError, StudyError
+from nasneck.experiment import FREE, Experiment, experiment_from_dict
 from nasneck.files import check_folder, write_atomically
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS
 from nasneck.objective import pareto_front
-from nasneck.proxy import NeckConfig
 from nasneck.rows import trial_rows, write_csv
 from nasneck.runner import Desk
 from nasneck.runner.progress import Progress, Summary
 from nasneck.runner.spool import FOLDER, bring_home
+from nasneck.search_space import build_space
 from nasneck.settings import did_you_mean
-from nasneck.space import MergingCellSpace, SearchSpace, load_space
+from nasneck.space import SearchSpace
 from nasneck.strategy import STRATEGIES, Strategy, make_strategy
 from nasneck.study import Study, resume
 from nasneck.trial import Trial
@@ -141,43 +141,6 @@ def search(
         if front:
             write_csv(out / "front.csv", trial_rows(front))
     return SearchResult(summary, space.decode(best.choices) if best else None, out, tuple(front))
-
-
-def build_space(choice: Choice, neck: NeckConfig) -> SearchSpace:
-    """The search space of an experiment, over the levels that its necks have.
-
-    Raises:
-        SpaceError: no such space, or one over other levels.
-    """
-    options = dict(choice.options)
-    if ":" not in choice.name:
-        options = {**_over_levels(choice.name, neck), **options}
-    space = load_space(choice.name, **options)
-    try:
-        graph = space.decode((0,) * len(space.decisions))
-    except NasneckError:
-        raise
-    except Exception as error:  # of a user's own space
-        raise SpaceError(f"space {choice.name!r} cannot be decoded: {type(error).__name__}: {error}") from None
-    found = (graph.input_levels, graph.output_levels)
-    wanted = tuple(tuple(range(first, last + 1)) for first, last in (neck.inputs, neck.levels))
-    if found != wanted:
-        raise SpaceError(
-            f"space {choice.name!r} has inputs {list(found[0])} and levels {list(found[1])}, the experiment's necks "
-            f"{list(wanted[0])} and {list(wanted[1])}"
-        )
-    return space
-
-
-def _over_levels(name: str, neck: NeckConfig) -> dict[str, Any]:
-    """Options that move a space from a file to the levels of ``neck``, its intermediate cells along with it."""
-    options: dict[str, Any] = {"inputs": neck.inputs, "levels": neck.levels}
-    space = load_space(name)
-    if isinstance(space, MergingCellSpace) and space.levels != neck.levels:
-        shift, (low, high) = neck.levels[0] - space.levels[0], neck.levels
-        moved = (level + shift for level in space.intermediate_levels)
-        options["intermediate_levels"] = tuple(level for level in moved if low <= level <= high)
-    return options
 
 
 def study_experiment(study: Study) -> Experiment:

@@ -77,7 +77,8 @@ def resolve(
 
 def _from_study(folder: Path, number: str, repeats: int | None) -> Target:
     # Here, because showing a fixed neck should not wait for torch.
-    from nasneck.search import build_space, study_experiment
+    from nasneck.search import study_experiment
+    from nasneck.search_space import build_space
     from nasneck.study import Study
 
     with Study.read(folder) as study:

@@ -22,7 +22,7 @@ from nasneck.experiment import (
 )
 from nasneck.proxy import ProxyConfig
 from nasneck.resources import find_resource, resource_names
-from nasneck.search import build_space
+from nasneck.search_space import build_space
 from nasneck.strategy import make_strategy
 from nasneck.study.experiment import differences
 

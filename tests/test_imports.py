@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("compile", "cost", "export", "runner", "peers"),
     ("proxy",),
     ("experiment", "compare"),
+    ("search_space",),
     ("workplace",),
     ("search",),
     ("targets",),
@@ -58,7 +59,7 @@ ONLY: Mapping[str, frozenset[str]] = {
         "ranking": "",
         "compile": "errors settings graph cells lower neck",
         "proxy": "errors settings device evaluate trial graph data backbone slot objective necks detector neck"
-        " compile cost",
+        " compile cost decision space",
     }.items()
 }
 

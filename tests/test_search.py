@@ -19,7 +19,8 @@ from nasneck.proxy import NeckConfig
 from nasneck.proxy.deployed import Deployed
 from nasneck.runner.progress import Progress
 from nasneck.runner.spool import FOLDER, Spool
-from nasneck.search import build_space, search, study_experiment
+from nasneck.search import search, study_experiment
+from nasneck.search_space import build_space
 from nasneck.study import Study
 from nasneck.trial import Measurement, State
 from nasneck.workplace.base import search_key

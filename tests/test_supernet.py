@@ -18,6 +18,7 @@ from nasneck import necks
 from nasneck.data.config import DataConfig, load_data
 from nasneck.data.shapes import ShapesConfig
 from nasneck.proxy import BackboneConfig, NeckConfig, ProxyTask, TrainConfig, proxy_config
+from nasneck.proxy.paths import FairPaths
 from nasneck.space import MergingCellSpace
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -88,7 +89,7 @@ def test_what_tells_cells_apart(task: ProxyTask, sharing: str, number: int) -> N
 
 
 def test_paths_are_fair() -> None:
-    paths = importlib.import_module("supernet_paths").FairPaths(SPACE, seed=0)
+    paths = FairPaths(SPACE, seed=0)
     counts = [Counter(dict.fromkeys(range(decision.choices), 0)) for decision in SPACE.decisions]
     for number in range(1, 111):
         for count, choice in zip(counts, paths.draw(), strict=True):
@@ -96,7 +97,7 @@ def test_paths_are_fair() -> None:
             assert max(count.values()) - min(count.values()) <= 1
             if number % len(count) == 0:
                 assert set(count.values()) == {number // len(count)}
-    draws = [importlib.import_module("supernet_paths").FairPaths(SPACE, seed).draw() for seed in (0, 0, 1)]
+    draws = [FairPaths(SPACE, seed).draw() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 

@@ -6,11 +6,12 @@ from nasneck.proxy.config import (
     DetectorConfig,
     NeckConfig,
     ProxyConfig,
+    SupernetConfig,
     TrainConfig,
 )
 from nasneck.proxy.presets import NECK_PRESETS, PRESETS, for_ap, proxy_config
+from nasneck.proxy.store import TaskStore
 from nasneck.proxy.task import ProxyTask, evaluation_key
-from nasneck.proxy.weights import WeightStore
 
 __all__ = [
     "NECK_PRESETS",
@@ -21,8 +22,9 @@ __all__ = [
     "NeckConfig",
     "ProxyConfig",
     "ProxyTask",
+    "SupernetConfig",
+    "TaskStore",
     "TrainConfig",
-    "WeightStore",
     "evaluation_key",
     "for_ap",
     "proxy_config",

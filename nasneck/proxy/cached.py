@@ -16,13 +16,15 @@ from torch import Tensor
 from nasneck.backbone import Backbone
 from nasneck.data.coco import CocoSplit
 from nasneck.proxy.bank import FeatureBank, Kept
+from nasneck.proxy.batches import Batches
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.captured import WORTH, captured
 from nasneck.proxy.config import NeckConfig, ProxyConfig
 from nasneck.proxy.features import BATCH, FeatureStore, compute_features, feature_bytes
 from nasneck.proxy.fit import Fit
+from nasneck.proxy.store import backbone_file, state_digest
 from nasneck.proxy.views import Progress, StoredViews, Target, batch_order, letterboxed, no_progress
-from nasneck.proxy.weights import WeightStore, check_memory, make_backbone, state_digest, train_backbone
+from nasneck.proxy.weights import check_memory, make_backbone, train_backbone
 from nasneck.slot import SLOT
 
 _EVAL_BATCH = 64
@@ -54,7 +56,8 @@ class CachedTraining:
         self._config = config
         self._neck = neck
         self._split = train
-        self._store = WeightStore(store, config, neck, train_digest=train.digest, classes=len(train.classes))
+        self._images: Sequence[int] = range(len(train))  # that candidates train on
+        self._store = backbone_file(store, config, neck, train)
         self._given = weights
         self._device = device
         self._amp = amp
@@ -83,6 +86,11 @@ class CachedTraining:
 
     @property
     def digest(self) -> str:
+        """Of what trainings depend on beside the setting: that of the features."""
+        return self._features_digest
+
+    @property
+    def _features_digest(self) -> str:
         """Of what the features depend on: backbone weights, views, canvas, number format."""
         text = f"{self._backbone_digest}:{self._split.digest}:{self._config.augment}:{self._dtype}"
         return hashlib.sha256(text.encode()).hexdigest()
@@ -112,19 +120,15 @@ class CachedTraining:
     @contextlib.contextmanager
     def training(self, candidate: Candidate, *, seed: int, steps: int, batch_size: int) -> Iterator[Fit]:
         """The training of neck and head, which ends with the context."""
+        self.prepare_weights()
         places = self._places(seed=seed, steps=steps, batch_size=batch_size)
-        kept = self._features_of(places)
-        matches = _matches(kept, candidate)
-        batches = [[kept.row[place] for place in batch] for batch in places]
+        batches = Batches(self._features_of(places), places)
         run = candidate.outputs
         if self._device.type == "cuda" and self._config.cuda_graphs and steps >= WORTH:
-            run = captured(candidate, kept.features.take(torch.tensor(batches[0])))
+            run = captured(candidate, batches.features(0))
 
         def losses_at(step: int) -> dict[str, Tensor]:
-            rows = batches[step]
-            outputs = run(kept.features.take(torch.tensor(rows)))
-            targets = [kept.targets[row] for row in rows]
-            return candidate.canvas.losses(outputs, targets, [matches[row] for row in rows])
+            return batches.losses(candidate, step, run(batches.features(step)))
 
         yield Fit([candidate.detector.train()], losses_at, self._config.train, steps=steps)
 
@@ -141,19 +145,23 @@ class CachedTraining:
         return dict(zip(split.image_ids, found, strict=True))
 
     def _places(self, *, seed: int, steps: int, batch_size: int) -> list[list[int]]:
-        order = batch_order(len(self._split), batch_size=batch_size, steps=steps, seed=seed)
-        return self._views.places(order)
+        return self._places_of(self._images, seed=seed, steps=steps, batch_size=batch_size)
+
+    def _places_of(self, images: Sequence[int], *, seed: int, steps: int, batch_size: int) -> list[list[int]]:
+        """Batches of views of these images."""
+        order = batch_order(len(images), batch_size=batch_size, steps=steps, seed=seed)
+        return self._views.places([[(epoch, images[i]) for epoch, i in batch] for batch in order])
 
     def _features_of(self, batches: Sequence[Sequence[int]], progress: Progress = no_progress) -> Kept:
-        """Features of the views in these batches, or of all if that is most of them."""
-        self.prepare_weights(progress)
+        """Features of the views in these batches, or of all if that is most of them; once the backbone is ready."""
         wanted = sorted({place for batch in batches for place in batch})
         if len(wanted) > len(self._views) // 2:
             wanted = list(range(len(self._views)))
         if self._kept is None or self._kept[0] != tuple(wanted):
             self._bank.check(self._bytes, len(wanted))
             self._kept = None  # the memory of one is enough
-            self._kept = tuple(wanted), self._bank.get(self.digest, wanted, lambda: self._compute(wanted, progress))
+            kept = self._bank.get(self._features_digest, wanted, lambda: self._compute(wanted, progress))
+            self._kept = tuple(wanted), kept
         return self._kept[1]
 
     def _compute(self, places: Sequence[int], progress: Progress) -> tuple[FeatureStore, list[Target]]:
@@ -225,10 +233,3 @@ class CachedTraining:
             progress=progress,
         )
         self._store.save(self._backbone.state_dict())
-
-
-def _matches(kept: Kept, candidate: Candidate) -> list[Tensor]:
-    """What is matched to each stored view: the same for all candidates with the same maps."""
-    if candidate.maps not in kept.matches:
-        kept.matches[candidate.maps] = candidate.canvas.matches(kept.targets)
-    return kept.matches[candidate.maps]

@@ -96,10 +96,7 @@ def build_candidate(
     Raises:
         GraphError, CompileError, ConfigError: a graph that does not fit the backbone or the head.
     """
-    with seeded(seed):
-        module = compile_neck(
-            graph, in_channels, neck.channels, norm=neck.norm, norm_momentum=neck.norm_momentum or None
-        )
+    module = compile_candidate(graph, neck=neck, in_channels=in_channels, seed=seed)
     if config.canvas % max(1, module.size_divisor):
         raise ConfigError(f"canvas {config.canvas} px is not divisible by {module.size_divisor}, as this neck needs")
     options = config.detector
@@ -122,6 +119,16 @@ def build_candidate(
     canvas = CanvasDetector(detector, grids=grids, canvas=config.canvas, device=device)
     maps = tuple((level, *grid) for level, grid in zip(module.out_channels, grids, strict=True))
     return Candidate(module, detector, canvas, maps, amp, config.channels_last, device)
+
+
+def compile_candidate(graph: NeckGraph, *, neck: NeckConfig, in_channels: Mapping[int, int], seed: int) -> Neck:
+    """The neck of a candidate, with weights drawn from ``seed``.
+
+    Raises:
+        GraphError, CompileError: a graph that does not fit the backbone.
+    """
+    with seeded(seed):
+        return compile_neck(graph, in_channels, neck.channels, norm=neck.norm, norm_momentum=neck.norm_momentum or None)
 
 
 @torch.no_grad()

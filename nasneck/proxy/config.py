@@ -168,13 +168,38 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SupernetConfig:
+    """The weights that candidates of the ``shared`` fidelity start from; see :mod:`nasneck.proxy.supernet`.
+
+    Its optimiser, rate and batches are those of a candidate.
+
+    Args:
+        warm: Steps of one neck before.
+        path_steps: Steps of random candidates in all.
+        paths: Candidates whose mean gradient makes an update.
+    """
+
+    warm: int = 100
+    path_steps: int = 600
+    paths: int = 4
+
+    def __post_init__(self) -> None:
+        if self.warm < 1 or self.paths < 1 or self.path_steps < self.paths:
+            raise ConfigError(
+                f"supernet: warm {self.warm} and paths {self.paths} must be at least 1, path_steps {self.path_steps} "
+                "at least paths"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyConfig:
     """How a candidate neck is scored.
 
     Args:
         fidelity: ``cached``: the backbone is trained once on the training split (with FPN as its neck), then
-            frozen; candidates train neck and head on stored features. ``scratch``: the backbone trains along
-            with every candidate, on images.
+            frozen; candidates train neck and head on stored features. ``shared``: the same, and all start from weights
+            that were trained for them together, once, on images that their own steps do not look at; it wants the
+            reward ``loss``. ``scratch``: the backbone trains along with every candidate, on images.
         reward: ``ap`` on the split asked for, or ``loss``: minus the mean training loss of the last 20
             steps, for which no AP is computed. The two are never on one scale.
         canvas: Side of the square that images are letterboxed into, px.
@@ -182,7 +207,8 @@ class ProxyConfig:
             has one for good, drawn log-uniformly. For sets whose objects are all of one size.
         backbone, detector, augment: See their classes.
         train: Of a candidate.
-        backbone_train: Of the backbone, for ``cached``; steps = 0 is not allowed, but weights other than
+        supernet: Of the weights that candidates start from, for ``shared``.
+        backbone_train: Of the backbone, for ``cached`` and ``shared``; steps = 0 is not allowed, but weights other than
             ``random`` are taken as they are, without training.
         store_dtype: Number format of stored features.
         memory_limit_mb: Views and features that would take more MiB of a process than this are refused.
@@ -198,7 +224,7 @@ class ProxyConfig:
             times faster), or ``auto``, the latter where it is installed. Both give the same values.
     """
 
-    fidelity: Literal["cached", "scratch"] = "cached"
+    fidelity: Literal["cached", "shared", "scratch"] = "cached"
     reward: Literal["ap", "loss"] = "ap"
     canvas: int = 128
     eval_jitter: tuple[float, float] = (1.0, 1.0)
@@ -206,6 +232,7 @@ class ProxyConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    supernet: SupernetConfig = field(default_factory=SupernetConfig)
     backbone_train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500))
     store_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     memory_limit_mb: int = 4096
@@ -221,6 +248,9 @@ class ProxyConfig:
         _check_scales("eval_jitter", self.eval_jitter)
         if self.canvas < 32:
             raise ConfigError(f"canvas {self.canvas} px is too small; take at least 32")
+        if self.fidelity == "shared" and self.reward != "loss":
+            # Norms of shared weights have seen many necks: only within a training do they have a neck's own statistics.
+            raise ConfigError("fidelity 'shared' ranks candidates by their loss; set reward = \"loss\"")
         if self.memory_limit_mb < 1 or self.disk_limit_mb < 1 or self.workers < 0 or self.timeout_s < 0:
             raise ConfigError("memory_limit_mb and disk_limit_mb must be at least 1; workers and timeout_s not below 0")
 

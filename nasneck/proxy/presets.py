@@ -94,11 +94,19 @@ scratch, and what it saves, is in the README (``experiments/fidelity.py``, ``exp
 reward is minus a loss: let ``nasneck confirm`` choose among the best by AP.
 """
 
-PRESETS: dict[str, ProxyConfig] = {"quick": QUICK, "fast": FAST, "nas_fpn": NAS_FPN}
+SHARED = replace(FAST, fidelity="shared", train=replace(FAST.train, steps=5))
+"""A quarter of the time of :data:`FAST` per candidate: five steps from weights that all candidates share.
+
+Those are trained once per search, half a minute on a CPU, so it pays from some dozens of candidates on. How well it
+ranks them is in the README (``experiments/fidelity.py``, and ``experiments/supernet.py`` for other ways to share).
+"""
+
+PRESETS: dict[str, ProxyConfig] = {"quick": QUICK, "fast": FAST, "shared": SHARED, "nas_fpn": NAS_FPN}
 
 NECK_PRESETS: dict[str, NeckConfig] = {
     "quick": NeckConfig(channels=48),
     "fast": NeckConfig(channels=48),
+    "shared": NeckConfig(channels=48),
     "nas_fpn": NeckConfig(channels=256, norm_momentum=0.0),  # 17,330 steps: the graph's own momentum
 }
 """The neck settings that go with each of :data:`PRESETS`."""
@@ -128,12 +136,16 @@ def for_ap(config: ProxyConfig) -> ProxyConfig:
 
     A head without convolutions ranks candidates by the loss of some first steps; the AP of short trainings with it
     ranks them far worse (README). So the light head of :data:`QUICK` comes in its place, with that preset's
-    optimiser and schedule, and its number of steps if there are fewer.
+    optimiser and schedule, and its number of steps if there are fewer. These also come in place of the few steps that
+    are made from shared weights: every neck has weights of its own then.
     """
-    if config.detector.kind != "fcos_bare":
-        return replace(config, reward="ap")
-    train = replace(QUICK.train, batch_size=config.train.batch_size, steps=max(QUICK.train.steps, config.train.steps))
-    return replace(config, reward="ap", detector=replace(config.detector, kind="fcos_light"), train=train)
+    bare, shared = config.detector.kind == "fcos_bare", config.fidelity == "shared"
+    if bare or shared:
+        steps = max(QUICK.train.steps, config.train.steps)
+        config = replace(config, train=replace(QUICK.train, batch_size=config.train.batch_size, steps=steps))
+    if bare:
+        config = replace(config, detector=replace(config.detector, kind="fcos_light"))
+    return replace(config, reward="ap", fidelity="cached" if shared else config.fidelity)
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,19 +23,21 @@ from nasneck.graph import NeckGraph
 from nasneck.objective import ObjectiveConfig
 from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.candidate import Candidate
-from nasneck.proxy.config import NeckConfig, ProxyConfig
+from nasneck.proxy.config import NeckConfig, ProxyConfig, SupernetConfig
 from nasneck.proxy.deployed import Deployed
 from nasneck.proxy.evaluation import Evaluation
 from nasneck.proxy.fit import Fit
 from nasneck.proxy.scratch import ScratchTraining
+from nasneck.proxy.shared import SharedTraining
 from nasneck.proxy.views import Progress, no_progress, shown_truth
+from nasneck.space import SearchSpace
 from nasneck.trial import Measurement
 
 VERSION = 1  # of the evaluation; raise it when the same settings would give other rewards
 
 
 class Fidelity(Protocol):
-    """How candidates are trained and run: :class:`CachedTraining` or :class:`ScratchTraining`."""
+    """How candidates are trained: :class:`CachedTraining`, :class:`SharedTraining` or :class:`ScratchTraining`."""
 
     in_channels: dict[int, int]
 
@@ -66,13 +68,14 @@ class ProxyTask:
         store: Folder for the backbone's weights and its features, which are reused by later tasks of the same
             setting; None keeps them nowhere.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
-        weights: Of another task of the same setting, taken instead of training the backbone.
+        weights: Of another task of the same setting, taken instead of training backbone and shared weights.
         objective: What costs are for, and the latency over which a candidate is refused.
         features: Folder for features alone, in place of ``store``.
+        space: Whose candidates share weights; the ``shared`` fidelity needs it, and the others do not look at it.
 
     Raises:
         ConfigError: settings that cannot work, such as levels that the backbone does not have, or an ``ap_backend``
-            that is not installed.
+            that is not installed; no space where one is needed.
         DeviceError: a GPU that is not there.
     """
 
@@ -87,6 +90,7 @@ class ProxyTask:
         weights: dict[str, Tensor] | None = None,
         objective: ObjectiveConfig | None = None,
         features: str | Path | None = None,
+        space: SearchSpace | None = None,
     ) -> None:
         self.config = config
         self.neck = neck
@@ -100,25 +104,25 @@ class ProxyTask:
         store = None if store is None else Path(store)
         if features is None and store is not None:
             features = store / "features"
-        self.fidelity: Fidelity = (
-            CachedTraining(
-                config,
-                neck,
-                data.train,
-                store=store,
-                features=None if features is None else Path(features),
-                device=self.device,
-                amp=self.amp,
-                weights=weights,
-            )
-            if config.fidelity == "cached"
-            else ScratchTraining(config, neck, data.train, device=self.device, amp=self.amp)
-        )
+        self.fidelity = self._fidelity(store, None if features is None else Path(features), weights, space)
         if config.reward == "ap":
             resolve_backend(config.ap_backend)  # found out before anything is trained
         self._ground_truth: dict[CocoSplit, GroundTruth] = {}
         self.objective = objective or ObjectiveConfig()
         self.deployed = Deployed(self.objective, neck, self.in_channels, config.canvas)
+
+    def _fidelity(
+        self, store: Path | None, features: Path | None, weights: dict[str, Tensor] | None, space: SearchSpace | None
+    ) -> Fidelity:
+        config, neck, train, device, amp = self.config, self.neck, self.data.train, self.device, self.amp
+        if config.fidelity == "scratch":
+            return ScratchTraining(config, neck, train, device=device, amp=amp)
+        options: Any = {"store": store, "features": features, "device": device, "amp": amp, "weights": weights}
+        if config.fidelity == "cached":
+            return CachedTraining(config, neck, train, **options)
+        if space is None:
+            raise ConfigError("fidelity 'shared' needs the search space whose candidates share weights")
+        return SharedTraining(config, neck, train, **options, space=space)
 
     @property
     def in_channels(self) -> dict[int, int]:
@@ -126,7 +130,7 @@ class ProxyTask:
         return self.fidelity.in_channels
 
     def prepare(self, progress: Progress | None = None, *, seed: int = 0, steps: int | None = None) -> None:
-        """Do what all candidates share: train or load the backbone, compute features. Once.
+        """Do what all candidates share: train or load the backbone and shared weights, compute features. Once.
 
         Args:
             progress: Told (what, done, total).
@@ -139,12 +143,12 @@ class ProxyTask:
             self.fidelity.prepare_split(self.data.reward, progress)
 
     def prepare_weights(self, progress: Progress | None = None) -> None:
-        """The part of :meth:`prepare` that decides what is measured: train or load the backbone. Once."""
+        """The part of :meth:`prepare` that decides what is measured: train or load those weights. Once."""
         self.fidelity.prepare_weights(progress or no_progress)
 
     @property
     def weights(self) -> dict[str, Tensor] | None:
-        """Weights of the backbone once they are prepared, for other tasks; None if there are none to share."""
+        """Own weights that candidates start from, once they are prepared, for other tasks; None if there are none."""
         return self.fidelity.weights
 
     def evaluate(self, graph: NeckGraph, *, seed: int, split: str = "reward", steps: int | None = None) -> Measurement:
@@ -254,7 +258,7 @@ def _settings(config: ProxyConfig) -> dict[str, Any]:
     library computes it, and kernels are the same however they are launched. Settings that came later are left out where
     they change nothing, so that what was measured before them stays known.
     """
-    later = {"channels_last": True}
+    later = {"channels_last": True, "supernet": asdict(SupernetConfig())}
     free = ("timeout_s", "disk_limit_mb", "ap_backend", "cuda_graphs")
     kept = {name: value for name, value in asdict(config).items() if name not in free}
     return {name: value for name, value in kept.items() if name not in later or value != later[name]}

@@ -14,12 +14,13 @@ from nasneck.data import DetectionData
 from nasneck.errors import ClusterError, ConfigError
 from nasneck.experiment import Experiment
 from nasneck.graph import NeckGraph
-from nasneck.proxy import WeightStore
+from nasneck.proxy import TaskStore
 from nasneck.proxy.deployed import Deployed
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary
 from nasneck.runner.cluster import Node, Remote, Share, connected, nodes, on_each, room
 from nasneck.runner.spool import FOLDER, Spool
+from nasneck.search_space import supernet_space
 from nasneck.space import SearchSpace
 from nasneck.trial import Measurement
 from nasneck.workplace.base import Warn, halving_of, search_key
@@ -32,7 +33,7 @@ class ClusterWorkplace:
     Args:
         experiment: What to measure, and with which resources.
         data: Its images, as the driver sees them.
-        store: The driver's folder for the backbone's weights and, where workers see it, its features.
+        store: The driver's folder for the weights that candidates start from and, where workers see it, features.
         on_warning: Told what the user should know.
 
     Raises:
@@ -45,9 +46,8 @@ class ClusterWorkplace:
         self._features = store / "features"
         self._on_warning = on_warning
         self._open = ExitStack()
-        self._store = WeightStore(
-            store, experiment.proxy, experiment.neck, train_digest=data.train.digest, classes=len(data.classes)
-        )
+        space = supernet_space(experiment)
+        self._store = TaskStore(store, experiment.proxy, experiment.neck, data.train, space)
         self._prepared: Prepared | None = None
         if experiment.device.startswith("cuda:"):
             raise ConfigError(
@@ -88,7 +88,7 @@ class ClusterWorkplace:
         self._open.close()
 
     def prepare(self, progress: Preparing) -> None:
-        """Train the backbone on a worker and keep its weights here."""
+        """Train what all candidates start from on a worker and keep it here."""
         self._features.mkdir(parents=True, exist_ok=True)  # workers who see it use it
         self._prepared = self._preparation.call("prepare", progress)
         self._preparation.close()

@@ -12,6 +12,7 @@ from nasneck.graph import NeckGraph
 from nasneck.proxy import ProxyTask
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner import Desk, Summary, run
+from nasneck.search_space import supernet_space
 from nasneck.space import SearchSpace
 from nasneck.trial import Measurement
 from nasneck.workplace.base import evaluator, halving_of, search_key
@@ -23,7 +24,7 @@ class LocalWorkplace:
     Args:
         experiment: What to measure.
         data: Its images.
-        store: Folder for the backbone's weights and features.
+        store: Folder for features and the weights that candidates start from.
     """
 
     workers = 1
@@ -37,6 +38,7 @@ class LocalWorkplace:
             store=store,
             device=experiment.device,
             objective=experiment.objective,
+            space=supernet_space(experiment),
         )
 
     def __enter__(self) -> Self:

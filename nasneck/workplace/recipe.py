@@ -18,6 +18,7 @@ from nasneck.provenance import version
 from nasneck.proxy import ProxyTask
 from nasneck.proxy.views import Progress as Preparing
 from nasneck.runner.measuring import Evaluate
+from nasneck.search_space import supernet_space
 from nasneck.workplace.base import evaluator
 from nasneck.workplace.local import computed_by
 
@@ -58,16 +59,17 @@ class Recipe:
         Raises:
             NasneckError: as for :meth:`check`, or settings that cannot work here.
         """
-        experiment = self.experiment
+        experiment, data = self.experiment, self._data()
         return ProxyTask(
             experiment.proxy,
             experiment.neck,
-            self._data(),
+            data,
             store=None,
             device=self.device,
             weights=weights,
             objective=experiment.objective,
             features=self.features if self.features is not None and Path(self.features).is_dir() else None,
+            space=supernet_space(experiment),
         )
 
     def _data(self) -> Any:
@@ -92,7 +94,7 @@ class Prepared:
 
     Args:
         context: Of evaluations, see :meth:`nasneck.proxy.ProxyTask.context`.
-        weights: Of the backbone, if they are our own.
+        weights: That candidates start from, if they are our own.
         in_channels: Widths of the backbone's levels.
     """
 
@@ -113,7 +115,7 @@ class Preparation:
         return computed_by(self._task)
 
     def prepare(self, progress: Preparing) -> Prepared:
-        """Train the backbone, if its weights are to be our own and are not given."""
+        """Train what all candidates start from, where it is not given."""
         self._task.prepare_weights(progress)
         return Prepared(self._task.context(seed=self._seed), self._task.weights, self._task.in_channels)
 

@@ -17,8 +17,9 @@ from nasneck.neck import Neck
 from nasneck.necks import NECKS, fpn, nas_fpn
 from nasneck.proxy import BackboneConfig, DetectorConfig, NeckConfig, ProxyConfig, ProxyTask, TrainConfig
 from nasneck.proxy.cached import CachedTraining
+from nasneck.proxy.store import state_digest
 from nasneck.proxy.views import Views, batch_order
-from nasneck.proxy.weights import make_backbone, state_digest
+from nasneck.proxy.weights import make_backbone
 from nasneck.trial import Measurement, State
 
 from .conftest import NECK, TINY, MakeTask

@@ -6,7 +6,8 @@ import torch
 
 from nasneck.errors import ConfigError
 from nasneck.proxy.config import BackboneConfig
-from nasneck.proxy.weights import load_state, make_backbone, save_state, state_digest
+from nasneck.proxy.store import load_state, save_state, state_digest
+from nasneck.proxy.weights import make_backbone
 
 
 def state() -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from nasneck.graph.liveness import read_nodes
 from nasneck.necks.bidirectional import build_bidirectional, slots
 from nasneck.necks.paths import PathNode
 from nasneck.proxy import NeckConfig
-from nasneck.search import build_space
+from nasneck.search_space import build_space
 from nasneck.space import BidirectionalSpace, load_space
 
 seeds = st.integers(0, 2**32)

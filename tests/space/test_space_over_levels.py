@@ -6,7 +6,7 @@ from nasneck import necks
 from nasneck.errors import SpaceError
 from nasneck.experiment import Choice
 from nasneck.proxy import NeckConfig
-from nasneck.search import build_space
+from nasneck.search_space import build_space
 
 
 @pytest.mark.parametrize(
