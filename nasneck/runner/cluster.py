@@ -17,7 +17,7 @@ from typing import Any, cast
 from nasneck.device import limit_memory
 from nasneck.errors import ClusterError, ConfigError, NasneckError
 
-ANSWER_S = 15.0  # how long a cluster may take to answer
+ANSWER_S = 30.0  # how long a cluster may take to answer; importing Ray alone takes seconds
 PATIENCE_S = 60.0  # without a worker, before the user is told; on a busy machine one takes a while to start
 _POLL_S = 0.5
 _ATTEMPTS = 3

@@ -81,6 +81,7 @@ def first(look: Callable[[], list[Any]], seconds: float = 60) -> Any:
     return found[0]
 
 
+@pytest.mark.long
 def test_a_worker_and_then_a_node_are_lost(cli: Cli, experiment: str, cluster: Nodes) -> None:
     args = ["search", experiment, "--out", "q", "--address", cluster.address, "--set", "proxy.steps=400"]
     running = cli.start(*args, "--set", "search.trials=14")

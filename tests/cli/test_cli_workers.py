@@ -84,6 +84,7 @@ def test_refused_at_once(cli: Cli, experiment: str, closed: int, args: list[str]
     assert not (cli.cwd / "q").exists()
 
 
+@pytest.mark.long
 def test_an_address_where_something_else_listens(cli: Cli, experiment: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_say_nothing, args=(server,), daemon=True)
@@ -134,6 +135,7 @@ def test_two_workers_give_what_one_gives(cli: Cli, experiment: str) -> None:
     assert "backbone training" not in more and "4 trials measured" in more
 
 
+@pytest.mark.long
 def test_ctrl_c_and_resume(cli: Cli, experiment: str) -> None:
     args = ["search", experiment, "--out", "q", "--workers", 2, "--set", "search.trials=4"]
     running = cli.start(*args, "--set", "proxy.steps=200")
@@ -151,6 +153,7 @@ def test_ctrl_c_and_resume(cli: Cli, experiment: str) -> None:
     assert not (cli.cwd / "q" / ".spool").exists()
 
 
+@pytest.mark.long
 def test_kill_and_resume(cli: Cli, experiment: str) -> None:
     args = ["search", experiment, "--out", "q", "--workers", 2, "--set", "search.trials=4", "--set", "proxy.steps=200"]
     running = cli.start(*args)
@@ -203,6 +206,7 @@ def cluster_without_data(shapes: Path) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_a_node_without_the_data(cli: Cli, experiment: str, shapes: Path, cluster_without_data: str) -> None:
     ray = Path(sys.executable).with_name("ray")
     deadline = time.monotonic() + 60

@@ -234,6 +234,7 @@ def killed(drivers: Drivers, tmp_path_factory: pytest.TempPathFactory) -> Killed
     return Killed(place, left, time.monotonic())
 
 
+@pytest.mark.long
 def test_killed_with_a_ray_of_its_own(killed: Killed) -> None:
     place, left = killed.place, killed.left
     assert left.told and left.spooled
@@ -282,6 +283,7 @@ def test_killed_again_and_again(drivers: Drivers, cluster: Cluster, tmp_path: Pa
             assert [trial.choices for trial in study.trials()] == [strategy.ask().choices for _ in study.trials()]
 
 
+@pytest.mark.long
 def test_a_full_disk(drivers: Drivers, cluster: Cluster, tmp_path: Path) -> None:
     driver = drivers.start(tmp_path, cluster.address, 300, pages=40, seconds=0.02)
     assert drivers.wait(driver) == 2
@@ -305,6 +307,6 @@ def test_a_worker_without_room_for_its_spool(drivers: Drivers, tmp_path: Path) -
     assert (tmp_path / "log").read_text() == f"{reward} ['mark']\n"
 
 
-@pytest.mark.skipif(not LONG, reason="waits for a minute; set NASNECK_LONG=1")
+@pytest.mark.long
 def test_a_ray_of_its_own_ends_as_well(killed: Killed) -> None:
     assert soon(lambda: running_in(killed.place), killed.when + 120 - time.monotonic())

@@ -140,6 +140,7 @@ def test_workers_have_one_thread(study: Study, tmp_path: Path) -> None:
     assert summary.best.measurement.parameters == 1
 
 
+@pytest.mark.long
 def test_a_strategy_at_its_end_ends_the_search(study: Study, tmp_path: Path) -> None:
     choices = [(2, 0, 0, 0), (3, 0, 0, 0), (2, 0, 0, 1)]
     summary = search(study, Listed(SPACE, choices), Make(tmp_path / "notes"), trials=9, max_duplicates=4)
@@ -156,14 +157,14 @@ class DiesOnce(FileEvaluator):
         return super().__call__(graph)
 
 
+@pytest.mark.long
 def test_killed_workers_cost_an_attempt_and_no_trial(study: Study, tmp_path: Path) -> None:
     warnings: list[str] = []
     listed = Listed(SPACE, [(i % 4, i % 3, 2 + i % 2, 0) for i in range(12)])
     summary = search(study, listed, Make(tmp_path / "notes", DiesOnce), trials=6, on_warning=warnings.append)
     assert summary.measured == 6 and len(study.trials()) == 6 and not study.in_flight()
     died = len(list(tmp_path.glob("died *")))
-    assert died == 4 == len(warnings)
-    assert all(": its worker died and it is measured again (" in text for text in warnings)
+    assert died == 4 == sum(": its worker died and it is measured again (" in text for text in warnings)
     started = Counter((tmp_path / "notes").read_text().splitlines())
     assert set(started.values()) == {1}, "what was finished is not measured again"
     attempts = [trial.measurement.attempts for trial in study.trials() if trial.measurement]
@@ -177,6 +178,7 @@ class AlwaysDies(FileEvaluator):
         return super().__call__(graph)
 
 
+@pytest.mark.long
 def test_a_candidate_that_kills_every_worker_is_recorded(study: Study, tmp_path: Path) -> None:
     listed = Listed(SPACE, [(0, 0, 2, 0), (1, 0, 0, 0), (2, 0, 0, 0)])
     summary = search(study, listed, Make(tmp_path / "notes", AlwaysDies), trials=3)
@@ -240,6 +242,7 @@ def _not_there() -> Any:
     raise ModuleNotFoundError("No module named 'of_the_driver_only'")
 
 
+@pytest.mark.long
 def test_code_that_workers_do_not_have(study: Study) -> None:
     with pytest.raises(ClusterError, match=r"workers cannot start: .*No module named 'of_the_driver_only'"):
         search(study, Listed(SPACE, [(0, 0, 0, 0)]), Unpicklable(), trials=3)
@@ -274,6 +277,7 @@ def test_what_a_dead_worker_had_finished_is_not_measured_again(study: Study, tmp
     assert not list(spool.folder.glob("*.json")), "the study has them"
 
 
+@pytest.mark.long
 def test_an_exception_of_tune_costs_attempts(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's memory monitor kills a worker with an exception that Tune does not know, and that ends its run."""
     from nasneck.runner.tune import DeskSearcher
@@ -304,6 +308,7 @@ class Signals(FileEvaluator):
         return super().__call__(graph)
 
 
+@pytest.mark.long
 def test_a_run_that_tune_ends_early_is_interrupted(study: Study, tmp_path: Path) -> None:
     (tmp_path / "driver").write_text(str(os.getpid()))
     listed = Listed(SPACE, [(i % 4, i // 4, 2, 0) for i in range(16)])
@@ -318,6 +323,7 @@ class Forgetful(Desk[FakeGraph]):
         raise StudyError("the disk is full")
 
 
+@pytest.mark.long
 def test_results_of_a_driver_that_died_are_brought_home(study: Study, tmp_path: Path) -> None:
     from nasneck.runner.cluster import Share
     from nasneck.runner.tune import run_on_tune

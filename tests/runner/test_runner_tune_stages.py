@@ -112,6 +112,7 @@ class Hangs(FileEvaluator):
         return super().__call__(graph)
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_is_ended_and_the_trial_recorded(study: Study, tmp_path: Path) -> None:
     warnings: list[str] = []
     listed = Listed(SPACE, [(0, 0, 2, 0), (1, 0, 0, 0), (2, 0, 0, 0)])
@@ -142,6 +143,7 @@ class Breaks(FileEvaluator):
         return super().__call__(graph)
 
 
+@pytest.mark.long
 def test_a_worker_with_a_broken_gpu_is_replaced(study: Study, tmp_path: Path) -> None:
     warnings: list[str] = []
     listed = Listed(SPACE, [(0, 0, 2, 0), (1, 0, 0, 0), (2, 0, 0, 0), (3, 0, 2, 0)])
