@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from nasneck import necks
 from nasneck.data.config import DataConfig, load_data
 from nasneck.data.shapes import ShapesConfig
 from nasneck.proxy import BackboneConfig, NeckConfig, ProxyTask, TrainConfig, proxy_config
-from nasneck.proxy.paths import FairPaths
 from nasneck.space import MergingCellSpace
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -86,19 +84,6 @@ def test_what_tells_cells_apart(task: ProxyTask, sharing: str, number: int) -> N
     assert len({id(cell) for cell in cells}) == number
     fusions = [cell[3] for cell in importlib.import_module("supernet_weights").cells(PUBLISHED)]
     assert fusions == ["Attention", "Sum", "Sum", "Sum", "Attention", "Attention", "Attention"]
-
-
-def test_paths_are_fair() -> None:
-    paths = FairPaths(SPACE, seed=0)
-    counts = [Counter(dict.fromkeys(range(decision.choices), 0)) for decision in SPACE.decisions]
-    for number in range(1, 111):
-        for count, choice in zip(counts, paths.draw(), strict=True):
-            count[choice] += 1
-            assert max(count.values()) - min(count.values()) <= 1
-            if number % len(count) == 0:
-                assert set(count.values()) == {number // len(count)}
-    draws = [FairPaths(SPACE, seed).draw() for seed in (0, 0, 1)]
-    assert draws[0] == draws[1] != draws[2]
 
 
 def test_scoring_leaves_the_shared_weights_alone(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from nasneck.data import load_data
 from nasneck.errors import ClusterError, ConfigError, DataError, NasneckError
 from nasneck.experiment import Experiment, experiment_from_dict, with_workers
 from nasneck.necks import fpn, panet
+from nasneck.proxy import SupernetConfig
 from nasneck.runner import measure
 from nasneck.runner.cluster import Node, Share, room
 from nasneck.workplace import LocalWorkplace
@@ -47,9 +48,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(params=["cached", "shared"])
+def experiment(root: Path, request: pytest.FixtureRequest) -> Experiment:
+    made = make(root)
+    if request.param == "cached":
+        return made
+    supernet = SupernetConfig(warm=1, path_steps=2, paths=1)
+    return replace(made, proxy=replace(made.proxy, fidelity="shared", reward="loss", supernet=supernet))
+
+
 @pytest.fixture
-def recipe(root: Path) -> Recipe:
-    experiment = make(root)
+def recipe(experiment: Experiment) -> Recipe:
     return Recipe(experiment, load_data(experiment.data).digest, device="cpu")
 
 
@@ -57,8 +66,8 @@ def told(*what: Any) -> None:
     pass
 
 
-def test_a_worker_measures_what_the_process_would(recipe: Recipe, root: Path, tmp_path: Path) -> None:
-    place = LocalWorkplace(make(root), load_data(make(root).data), store=tmp_path / "store")
+def test_a_worker_measures_what_the_process_would(recipe: Recipe, experiment: Experiment, tmp_path: Path) -> None:
+    place = LocalWorkplace(experiment, load_data(experiment.data), store=tmp_path / "store")
     place.prepare(told)
     preparation = Preparation(pickle.loads(pickle.dumps(recipe)), None)
     assert preparation.computed() == place.computed == {"device": "cpu", "bfloat16": False}
@@ -78,12 +87,13 @@ def test_given_weights_are_not_trained_again(recipe: Recipe) -> None:
     said: list[str] = []
     first = Preparation(recipe, None).prepare(lambda what, done, total: said.append(what))
     assert "backbone training" in said
+    assert ("supernet training" in said) == (recipe.experiment.proxy.fidelity == "shared")
     said.clear()
     second = Preparation(recipe, first.weights).prepare(lambda what, done, total: said.append(what))
     assert not said and second.context == first.context
     assert first.weights is not None
     # A training on a GPU would come out a little different; every worker takes the one that is given.
-    changed = {name: value + 1 if value.is_floating_point() else value for name, value in first.weights.items()}
+    changed = {name: value * 1.01 if value.is_floating_point() else value for name, value in first.weights.items()}
     third = Preparation(recipe, changed).prepare(told)
     assert third.context["features"] != first.context["features"]
     MakeEvaluator(recipe, third)()

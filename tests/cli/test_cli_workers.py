@@ -93,7 +93,7 @@ def test_an_address_where_something_else_listens(cli: Cli, experiment: str) -> N
         address = f"127.0.0.1:{server.getsockname()[1]}"
         message = cli.bad("search", experiment, "--out", "q", "--address", address)
         assert f"no Ray cluster answers at {address}" in message
-        assert time.monotonic() - start < 25  # 15 s, and what it takes to get there on a busy machine
+        assert time.monotonic() - start < 45  # 30 s, and what it takes to get there on a busy machine
     assert not (cli.cwd / "q").exists()
 
 

@@ -1,0 +1,287 @@
+"""Weights that candidates share: what is the same tensor in two of them, how they are trained, who inherits what."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nasneck.decision import Decision
+from nasneck.errors import CompileError, ConfigError
+from nasneck.graph import NeckGraph
+from nasneck.necks import bifpn, fpn, nas_fpn
+from nasneck.proxy import ProxyTask, SupernetConfig, TrainConfig
+from nasneck.proxy.batches import Batches
+from nasneck.proxy.cached import CachedTraining
+from nasneck.proxy.candidate import Candidate, build_candidate, compile_candidate
+from nasneck.proxy.paths import FairPaths, published, sketch
+from nasneck.proxy.supernet import SharedWeights, inherit, train_supernet
+from nasneck.space import MergingCellSpace, SearchSpace, load_space
+
+from .conftest import NECK
+
+SPACE = MergingCellSpace(repeats=1)
+PUBLISHED = nas_fpn(repeats=1)
+OTHER = SPACE.decode([0] * len(SPACE.decisions))
+PLAIN = TrainConfig(steps=1, batch_size=4, optimizer="sgd", learning_rate=0.01, momentum=0.0, schedule="constant")
+ONCE = SupernetConfig(warm=1, path_steps=1, paths=1)
+
+
+def make(task: ProxyTask, graph: NeckGraph, seed: int = 0) -> Candidate:
+    return build_candidate(
+        graph,
+        config=task.config,
+        neck=NECK,
+        in_channels=task.in_channels,
+        num_classes=len(task.data.classes),
+        seed=seed,
+        device=task.device,
+        amp=False,
+    )
+
+
+def compiler(task: ProxyTask) -> Any:
+    return partial(compile_candidate, neck=NECK, in_channels=task.in_channels, seed=7)
+
+
+def batches_of(task: ProxyTask, count: int) -> Batches:
+    fidelity: Any = task.fidelity
+    assert isinstance(fidelity, CachedTraining)
+    places = fidelity._places(seed=0, steps=count, batch_size=4)
+    return Batches(fidelity._features_of(places), places)
+
+
+def train(
+    task: ProxyTask, graphs: Sequence[NeckGraph], *, supernet: SupernetConfig = ONCE, options: TrainConfig = PLAIN
+) -> dict[str, Tensor]:
+    config = replace(task.config, train=options, supernet=supernet)
+    batches = batches_of(task, supernet.warm + len(graphs) // supernet.paths)
+    return train_supernet(make(task, PUBLISHED), graphs, batches, compile=compiler(task), config=config)
+
+
+def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if "running" not in name and "num_batches" not in name}
+
+
+def test_paths_share_tensors_of_the_same_name_and_shape(task: ProxyTask) -> None:
+    shared = SharedWeights(make(task, PUBLISHED), compiler(task))
+    one, other, again = (shared.path(graph) for graph in (PUBLISHED, OTHER, PUBLISHED))
+    mine, theirs = dict(one.neck.named_parameters()), dict(other.neck.named_parameters())
+    assert mine and all(value is again.neck.get_parameter(name) for name, value in mine.items())
+    common = [name for name in mine if name in theirs and mine[name].shape == theirs[name].shape]
+    assert {name.split(".")[1] for name in common} >= {f"r0_p{level}" for level in range(3, 8)}
+    assert all(mine[name] is theirs[name] for name in common)
+    assert one.detector.head is other.detector.head
+    known = [parameter for module in shared.modules for parameter in module.parameters()]
+    assert len(known) == len(set(map(id, known)))
+    assert {id(value) for value in (*mine.values(), *theirs.values())} <= set(map(id, known))
+
+
+def test_other_shapes_are_other_tensors(task: ProxyTask) -> None:
+    shared = SharedWeights(make(task, PUBLISHED), compiler(task))
+    before = len(shared.state)
+    wide = shared.path(bifpn(repeats=1))  # nodes p3..p7 with convolutions of other shapes, and new ones
+    assert len(shared.state) > before
+    values = shared.state
+    for name, value in wide.neck.state_dict().items():
+        assert values[f"neck.{name} {'x'.join(map(str, value.shape))}"].shape == value.shape
+    with pytest.raises(CompileError):
+        shared.path(fpn(inputs=(2, 5)))  # the backbone has no such level
+
+
+@given(numbers=st.integers(0, 2**32))
+def test_a_path_computes_what_a_candidate_with_its_weights_does(task: ProxyTask, numbers: int) -> None:
+    graph = SPACE.decode(SPACE.sample(random.Random(numbers)))
+    shared = SharedWeights(make(task, PUBLISHED), compiler(task))
+    path, own = shared.path(graph), make(task, graph, seed=numbers)
+    inherit(own, shared.state)
+    features = batches_of(task, 1).features(0)
+    for candidate in (path, own):
+        candidate.neck.eval()
+        candidate.detector.head.eval()
+    with torch.no_grad():
+        found, expected = own.outputs(features), path.outputs(features)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_who_inherits_has_weights_of_its_own(task: ProxyTask) -> None:
+    state = SharedWeights(make(task, PUBLISHED, seed=1), compiler(task)).state
+    kept = copy.deepcopy(state)
+    own = make(task, PUBLISHED, seed=2)
+    inherit(own, state)
+    with torch.no_grad():
+        for value in own.detector.parameters():
+            value.add_(1)
+    assert all(torch.equal(state[name], kept[name]) for name in kept)
+
+
+def test_what_nobody_shares_stays_as_it_is(task: ProxyTask) -> None:
+    state = SharedWeights(make(task, PUBLISHED, seed=1), compiler(task)).state
+    own, drawn = make(task, bifpn(repeats=1), seed=2), make(task, bifpn(repeats=1), seed=2)
+    inherit(own, state)
+    fresh = [
+        name
+        for name, value in drawn.neck.named_parameters()
+        if f"neck.{name} {'x'.join(map(str, value.shape))}" not in state
+    ]
+    assert fresh and all(torch.equal(own.neck.get_parameter(n), drawn.neck.get_parameter(n)) for n in fresh)
+
+
+def test_an_update_is_a_step_along_the_mean_gradient(task: ProxyTask) -> None:
+    """Against gradients taken one candidate at a time, and a step of SGD by hand."""
+    graphs = [PUBLISHED, OTHER]
+    options = replace(PLAIN, weight_decay=0.0, clip_norm=0.0, warmup=0.0)
+    found = train(task, graphs, supernet=SupernetConfig(warm=1, path_steps=2, paths=2), options=options)
+
+    first, batches = make(task, PUBLISHED), batches_of(task, 2)
+    first.detector.train()
+
+    def gradients(candidate: Candidate, batch: int) -> dict[str, Tensor]:
+        for parameter in candidate.detector.parameters():
+            parameter.grad = None
+        for parameter in candidate.neck.parameters():
+            parameter.grad = None
+        losses = batches.losses(candidate, batch, candidate.outputs(batches.features(batch)))
+        sum(losses.values(), torch.zeros(())).backward()
+        parts: list[tuple[str, nn.Module]] = [("head", candidate.detector.head), ("neck", candidate.neck)]
+        return {
+            f"{part}.{name} {'x'.join(map(str, value.shape))}": value.grad.clone()
+            for part, module in parts
+            for name, value in module.named_parameters()
+            if value.grad is not None
+        }
+
+    warm = gradients(first, 0)
+    with torch.no_grad():
+        for part, module in (("head", first.detector.head), ("neck", first.neck)):
+            for name, value in module.named_parameters():
+                value -= 0.01 * warm[f"{part}.{name} {'x'.join(map(str, value.shape))}"]
+    shared = SharedWeights(first, compiler(task))
+    each = [gradients(shared.path(graph), 1) for graph in graphs]
+    expected = parameters(shared.state)
+    moved = 0
+    for name, value in expected.items():
+        step = sum((one[name] for one in each if name in one), torch.zeros_like(value)) / 2
+        moved += bool(step.any())
+        torch.testing.assert_close(found[name], value - 0.01 * step, rtol=1e-5, atol=1e-7)
+    assert moved > 20 and parameters(found).keys() == expected.keys()
+
+
+def test_twice_the_same_path_is_that_path(task: ProxyTask) -> None:
+    one = train(task, [OTHER])
+    two = train(task, [OTHER, OTHER], supernet=SupernetConfig(warm=1, path_steps=2, paths=2))
+    assert one.keys() == two.keys()
+    for name, value in parameters(one).items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-7)
+
+
+def test_training_lowers_the_loss_of_all(task: ProxyTask) -> None:
+    rng = random.Random(0)
+    graphs = [SPACE.decode(SPACE.sample(rng)) for _ in range(24)]
+    options = TrainConfig(batch_size=4, learning_rate=0.003, schedule="constant")
+    state = train(task, graphs[:16], supernet=SupernetConfig(warm=10, path_steps=16, paths=2), options=options)
+    batches = batches_of(task, 1)
+    for graph in graphs[16:]:  # others than those that were trained
+        new, heir = make(task, graph), make(task, graph)
+        inherit(heir, state)
+        losses = []
+        for candidate in (new, heir):
+            candidate.detector.train()
+            with torch.no_grad():
+                found = batches.losses(candidate, 0, candidate.outputs(batches.features(0)))
+            losses.append(float(sum(found.values(), torch.zeros(()))))
+        assert losses[1] < losses[0]
+
+
+def test_what_does_not_compile_is_left_out(task: ProxyTask) -> None:
+    unfit = fpn(inputs=(2, 5))
+    assert train(task, [unfit, OTHER]).keys() == train(task, [OTHER, unfit]).keys() == train(task, [OTHER]).keys()
+    with pytest.raises(ConfigError, match="only 0 of 1 candidates of the space can be compiled"):
+        train(task, [unfit])
+
+
+def test_a_training_that_diverges_says_so(task: ProxyTask) -> None:
+    wild = replace(PLAIN, learning_rate=1e30, clip_norm=0.0)
+    with pytest.raises(ConfigError, match=r"shared weights diverged \(loss .*\); lower train.learning_rate 1e\+30"):
+        train(task, [OTHER] * 30, options=wild)
+
+
+def test_a_gpu_that_is_full_says_so(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Batches, "losses", full)
+    with pytest.raises(ConfigError, match=r"supernet.paths 1 candidates of batch_size 4 in the memory of this GPU"):
+        train(task, [OTHER])
+
+
+@pytest.mark.parametrize("values", [{"warm": 0}, {"paths": 0}, {"path_steps": 3, "paths": 4}])
+def test_settings_that_cannot_work(values: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="supernet: warm"):
+        SupernetConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (load_space("nas_fpn", repeats=3), nas_fpn(repeats=3)),
+        (load_space("bifpn"), bifpn()),
+        (load_space("search_spaces.skip_fpn:skip_fpn"), None),
+    ],
+)
+def test_the_first_is_published_where_the_space_holds_one(space: SearchSpace, expected: NeckGraph | None) -> None:
+    found = published(space)
+    assert found == expected or (found and expected and found.key() == expected.key())
+
+
+class Unlike(SearchSpace):
+    """Two names for one graph, or two graphs."""
+
+    name = "unlike"
+
+    def __init__(self, *graphs: NeckGraph, label: str = "which") -> None:
+        self.graphs = graphs
+        self.decisions = (Decision(label, len(graphs), "neck"),)
+
+    def decode(self, choices: Sequence[int]) -> NeckGraph:
+        return self.graphs[choices[0]]
+
+    def encode(self, graph: NeckGraph) -> tuple[int, ...]:
+        return (self.graphs.index(graph),)
+
+
+def test_a_sketch_tells_spaces_apart() -> None:
+    spaces = [
+        load_space("nas_fpn"),
+        load_space("nas_fpn", repeats=2),
+        load_space("bifpn"),
+        Unlike(fpn(), bifpn()),
+        Unlike(bifpn(), fpn()),
+        Unlike(fpn(), bifpn(), label="other"),
+    ]
+    found = [sketch(space) for space in spaces]
+    assert all(found.count(one) == 1 for one in found)
+    assert sketch(load_space("nas_fpn")) == found[0]
+
+
+def test_paths_are_fair() -> None:
+    paths = FairPaths(SPACE, seed=0)
+    counts = [Counter(dict.fromkeys(range(decision.choices), 0)) for decision in SPACE.decisions]
+    for number in range(1, 111):
+        for count, choice in zip(counts, paths.draw(), strict=True):
+            count[choice] += 1
+            assert max(count.values()) - min(count.values()) <= 1
+            if number % len(count) == 0:
+                assert set(count.values()) == {number // len(count)}
+    draws = [FairPaths(SPACE, seed).draw() for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
