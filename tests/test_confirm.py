@@ -41,7 +41,9 @@ class FakeTask:
     made: list[dict[str, Any]] = []  # noqa: RUF012  (of one test)
     measures: Callable[[NeckGraph, int], Measurement]
 
-    def __init__(self, config: Any, neck: Any, data: Any, *, store: Path, device: Any, objective: Any) -> None:
+    def __init__(
+        self, config: Any, neck: Any, data: Any, *, store: Path, device: Any, objective: Any, **_: Any
+    ) -> None:
         FakeTask.made.append({"reward": config.reward, "store": store, "objective": objective, "calls": []})
 
     def prepare(self, progress: Any = None, *, seed: int, steps: int | None) -> None: ...

@@ -39,7 +39,9 @@ class FakeTask:
         lambda graph, seed: Measurement(State.OK, reward=reward(graph, seed), seed=seed, seconds=0.0)
     )
 
-    def __init__(self, config: Any, neck: Any, data: Any, *, store: Path, device: Any, objective: Any) -> None:
+    def __init__(
+        self, config: Any, neck: Any, data: Any, *, store: Path, device: Any, objective: Any, **_: Any
+    ) -> None:
         assert store.name == "store" and len(data.train) == 6 and device == "auto"
         self.prepared = False
         self.device, self.amp = torch.device("cpu"), self.bfloat16

@@ -177,11 +177,13 @@ class SupernetConfig:
         warm: Steps of one neck before.
         path_steps: Steps of random candidates in all.
         paths: Candidates whose mean gradient makes an update.
+        seed: Of these weights and candidates, and of which images they are trained on.
     """
 
     warm: int = 100
-    path_steps: int = 600
+    path_steps: int = 200
     paths: int = 4
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.warm < 1 or self.paths < 1 or self.path_steps < self.paths:

@@ -24,7 +24,6 @@ from nasneck.proxy.supernet import inherit, train_supernet
 from nasneck.proxy.views import Progress, no_progress
 from nasneck.space import SearchSpace
 
-_SEED = 0  # of the supernet: its weights belong to the setting, as the backbone's do
 _OWN = 4  # one image in this many is for the candidates' own steps
 
 
@@ -62,7 +61,7 @@ class SharedTraining(CachedTraining):
         )
         self._space = space
         self._file = supernet_file(store, config, neck, train, space)
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_SEED)).tolist()
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.supernet.seed)).tolist()
         size = config.train.batch_size
         own = max(size, len(order) // _OWN)
         if len(order) - own < size:
@@ -115,8 +114,8 @@ class SharedTraining(CachedTraining):
         return f"{SUPERNET}{self._backbone_digest[:16]}/"
 
     def _train(self, progress: Progress) -> Weights:
-        config = self._config
-        paths = FairPaths(self._space, _SEED)
+        config, seed = self._config, self._config.supernet.seed
+        paths = FairPaths(self._space, seed)
         graphs = [graph for graph in (self._decoded(paths) for _ in range(config.supernet.path_steps)) if graph]
         first = published(self._space) or next(iter(graphs), None)
         if first is None:
@@ -127,15 +126,15 @@ class SharedTraining(CachedTraining):
             neck=self._neck,
             in_channels=self.in_channels,
             num_classes=len(self._split.classes),
-            seed=_SEED,
+            seed=seed,
             device=self._device,
             amp=self._amp,
         )
         steps = config.supernet.warm + len(graphs) // config.supernet.paths
-        places = self._places_of(self._others, seed=_SEED, steps=steps, batch_size=config.train.batch_size)
+        places = self._places_of(self._others, seed=seed, steps=steps, batch_size=config.train.batch_size)
         kept = self._features_of(places, progress)
         self._kept = None  # these features are of no use later
-        make = partial(compile_candidate, neck=self._neck, in_channels=self.in_channels, seed=_SEED)
+        make = partial(compile_candidate, neck=self._neck, in_channels=self.in_channels, seed=seed)
         return train_supernet(candidate, graphs, Batches(kept, places), compile=make, config=config, progress=progress)
 
     def _decoded(self, paths: FairPaths) -> NeckGraph | None:

@@ -117,6 +117,7 @@ def test_a_training_in_two_processes_is_the_same(make: Make) -> None:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "longer": {"config": replace(SHARED, supernet=replace(SHARED.supernet, path_steps=6))},
+    "seed": {"config": replace(SHARED, supernet=replace(SHARED.supernet, seed=1))},
     "rate": {"config": replace(SHARED, train=replace(SHARED.train, learning_rate=0.001))},
     "space": {"space": MergingCellSpace(repeats=2)},
     "backbone": {"config": replace(SHARED, backbone_train=replace(SHARED.backbone_train, steps=5))},
