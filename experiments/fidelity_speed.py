@@ -1,12 +1,12 @@
 """Candidates an hour: the quick score ``fast`` of settings/fidelity_scores.toml and the naive way, in one run.
 
-    python experiments/fidelity_speed.py [--rounds 3] [--score fast]
+    python experiments/fidelity_speed.py [--rounds 3] [--score fast]    # or shared
     python experiments/fidelity_speed.py --setting gpu --processes 1 8
 
 Two one-thread processes on both sides, or as many as are asked for. They take turns in blocks: all score one candidate
 the naive way, then all score a dozen quickly, so that a busy machine slows both. What the quick way does once (draw
-views, train the backbone, compute features) is timed first and charged to a study of 200 candidates; the start of
-processes is charged to nobody.
+views, train backbone and shared weights, compute features) is timed first and charged to a study of 200 candidates; the
+start of processes is charged to nobody.
 
 The blocks go to ``experiments/results/fidelity_speed.csv``, for the other setting ``fidelity_gpu_speed.csv``.
 """
@@ -33,6 +33,7 @@ from nasneck.provenance import command, commit
 
 STUDY = 200  # candidates that share what is done once
 DOZEN = 12
+SAME = ("score", "processes", "device")  # of the rows of a run
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def measure(plan: Plan) -> list[dict[str, Any]]:
     return [{**row, "seconds": round(row["seconds"], 4), **made} for row in rows]
 
 
-def summary(rows: pd.DataFrame) -> dict[str, float]:
+def summary(rows: pd.DataFrame, study: int = STUDY) -> dict[str, float]:
     """Candidates an hour of both sides, their ratio by rounds, and what is done once; for one number of processes."""
     processes = int(rows["processes"].iloc[0])
     once = rows[rows["candidates"] == 0]["seconds"].sum()
@@ -113,7 +114,7 @@ def summary(rows: pd.DataFrame) -> dict[str, float]:
     # Wall time of a study: what is done once, then the processes side by side.
     per_hour = {
         "naive": [3600 * processes / seconds for seconds in naive],
-        "fast": [3600 * STUDY / (once + STUDY * seconds / processes) for seconds in fast],
+        "fast": [3600 * study / (once + study * seconds / processes) for seconds in fast],
     }
     ratios = [b / a for a, b in zip(per_hour["naive"], per_hour["fast"], strict=True)]
     return {
@@ -147,12 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def keep(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Put rows into a CSV in place of those it holds of the same score and number of processes."""
+    """Put rows into a CSV in place of those it holds of the same score, number of processes and processor."""
     made = {"command": command(), "commit": commit()}
     new = pd.DataFrame([{**row, **made} for row in rows])
     if path.exists():
         old = pd.read_csv(path)
-        same = (old["score"] == new["score"][0]) & (old["processes"] == new["processes"][0])
+        same = (old[list(SAME)] == new[list(SAME)].iloc[0]).all(axis=1)
         new = pd.concat([old[~same], new])
     new.to_csv(path, index=False)
 

@@ -7,13 +7,23 @@ import fidelity_speed
 import pandas as pd
 from strategies import RESULTS
 
+PROCESSES = 2
+MANY = 1000  # candidates of a longer study
+
 # Score, reward and steps of a row, and its words.
 ROWS: tuple[tuple[str, str, int, str], ...] = (
     ("fast", "loss", 10, "`fast`, stopped at 10 steps"),
     ("fast", "loss", 20, "`fast`, stopped at 20 steps"),
     ("fast", "loss", 30, "`fast`, stopped at 30 steps"),
     ("fast", "loss", 40, "**`fast`**: the preset, 40 steps"),
-    ("float32", "loss", 40, "in float32"),
+    ("shared", "loss", 1, "`shared`, stopped at 1 step"),
+    ("shared", "loss", 2, "`shared`, stopped at 2 steps"),
+    ("shared", "loss", 5, "**`shared`**: the preset, 5 steps from weights that candidates share"),
+    ("shared_1", "loss", 5, "`shared`, another seed of these weights"),
+    ("shared_2", "loss", 5, "`shared`, a third"),
+    ("shared_long", "loss", 5, "`shared`, weights trained for 600 path-steps, not 200"),
+    ("shared_long", "loss", 10, "`shared`, these weights, 10 steps"),
+    ("float32", "loss", 40, "`fast` in float32"),
     ("light", "loss", 40, "a head with one convolution per branch"),
     ("backbone_200", "loss", 40, "backbone trained for 200 steps, not 100"),
     ("backbone_500", "loss", 40, "backbone trained for 500 steps, not 100"),
@@ -62,18 +72,38 @@ def fidelity_words() -> str:
     return "\n\n".join([words, "\n".join(lines), halving])
 
 
+def speed_of(score: str, rows: pd.DataFrame) -> str:
+    """How many candidates an hour, of one run."""
+    s = fidelity_speed.summary(rows)
+    many = fidelity_speed.summary(rows, study=MANY)
+    processor = rows["device"].iloc[0].removeprefix("cpu: ").partition(",")[0]
+    return (
+        f"| **`{score}`** | {processor} | {s['naive_s']:.1f} | {s['naive_per_hour']:,.0f} |"
+        f" {s['fast_s']:.2f} | {s['once_s']:.0f} | {s['fast_per_hour']:,.0f} |"
+        f" **{s['ratio']:.0f}** ({s['ratio_low']:.0f} to {s['ratio_high']:.0f}) |"
+        f" {many['ratio']:.0f} |"
+    )
+
+
 def speed_words() -> str:
     """How many candidates an hour."""
     rows = pd.read_csv(RESULTS / "fidelity_speed.csv")
-    s = fidelity_speed.summary(rows)
+    rows = rows[rows["processes"] == PROCESSES]
+    table = [
+        "| score | processor | naive: s each | an hour | quick: s each | s once | an hour | times naive |"
+        f" in a study of {MANY:,} |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        *(speed_of(str(score), run) for (score, _), run in rows.groupby(["score", "device"], sort=False)),
+    ]
     together = pd.read_csv(RESULTS / "together.csv")
     ratios = ", ".join(f"{row['ratio']:.2f} (K = {row['together']})" for row in together.to_dict("records"))
     return (
-        f"Two one-thread processes score {s['naive_per_hour']:,.0f} candidates an hour the naive way"
-        f" ({s['naive_s']:.1f} s each) and {s['fast_per_hour']:,.0f} with `fast` ({s['fast_s']:.2f} s each, and"
-        f" {s['once_s']:.0f} s once for backbone and features, charged to a study of {fidelity_speed.STUDY}):"
-        f" **{s['ratio']:.0f} times** ({s['ratio_low']:.0f} to {s['ratio_high']:.0f} by rounds of one run in turns)."
-        f" {made_by(rows)}\n\n"
+        "Candidates an hour that two one-thread processes score the naive way and with the quick presets. What is done"
+        " once (backbone, features and, for `shared`, the shared weights, the last by one process while the other has"
+        f" nothing to do) is charged to a study of {fidelity_speed.STUDY}. Ratios are by rounds of one run in which the"
+        " two ways take turns; the seconds of two runs are not comparable.\n\n"
+        + "\n".join(table)
+        + f"\n\n{made_by(rows)}\n\n"
         "K candidates that take turns in one process and share what is fetched, in time against one after another:"
         f" {ratios}. So nasneck does not do it on the CPU. {made_by(together)}"
     )

@@ -95,7 +95,7 @@ reward is minus a loss: let ``nasneck confirm`` choose among the best by AP.
 """
 
 SHARED = replace(FAST, fidelity="shared", train=replace(FAST.train, steps=5))
-"""A third of the time of :data:`FAST` per candidate: five steps from weights that all candidates share.
+"""A sixth of the time of :data:`FAST` per candidate: five steps from weights that all candidates share.
 
 Those are trained once per search, as long as some dozens of candidates take. How well it ranks them is in the README
 (``experiments/fidelity.py``, and ``experiments/supernet.py`` for other ways to share and longer trainings).
