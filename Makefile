@@ -1,12 +1,13 @@
 # make quickstart   set everything up, search a neck on generated data, confirm it, compare it, export it
 # make test         set everything up, run linters, type checker and tests
+# make test-long    the same with the tests that take a minute each, most of them of Ray in trouble
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 
-.PHONY: help quickstart test setup setup-dev lint clean
+.PHONY: help quickstart test test-long setup setup-dev lint clean
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -27,6 +28,9 @@ quickstart: setup
 
 test: setup-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-long: setup-dev lint
+	NASNECK_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -200,6 +200,7 @@ FREE = (
     "proxy.timeout_s",
     "proxy.disk_limit_mb",
     "proxy.ap_backend",
+    "proxy.cuda_graphs",
 )
 
 

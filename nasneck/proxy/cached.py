@@ -125,7 +125,8 @@ class CachedTraining:
         batches = Batches(self._features_of(places), places)
         run = candidate.outputs
         if self._device.type == "cuda" and self._config.cuda_graphs and steps >= WORTH:
-            run = captured(candidate, batches.features(0))
+            with SLOT.working():
+                run = captured(candidate, batches.features(0))
 
         def losses_at(step: int) -> dict[str, Tensor]:
             return batches.losses(candidate, step, run(batches.features(step)))

@@ -97,6 +97,26 @@ def build_candidate(
         GraphError, CompileError, ConfigError: a graph that does not fit the backbone or the head.
     """
     module = compile_candidate(graph, neck=neck, in_channels=in_channels, seed=seed)
+    return with_head(
+        module, config=config, num_classes=num_classes, seed=seed, device=device, amp=amp, backbone=backbone
+    )
+
+
+def with_head(
+    module: Neck,
+    *,
+    config: ProxyConfig,
+    num_classes: int,
+    seed: int,
+    device: torch.device,
+    amp: bool,
+    backbone: Backbone | None = None,
+) -> Candidate:
+    """A candidate around a neck; its head is drawn from ``seed``.
+
+    Raises:
+        ConfigError: a neck that does not fit the canvas or the head.
+    """
     if config.canvas % max(1, module.size_divisor):
         raise ConfigError(f"canvas {config.canvas} px is not divisible by {module.size_divisor}, as this neck needs")
     options = config.detector

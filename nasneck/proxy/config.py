@@ -219,8 +219,8 @@ class ProxyConfig:
         workers: Processes that read and augment images for ``scratch``; 0 reads in the process itself.
         amp: bfloat16 under autocast: ``auto`` where the device computes in it, ``on``, ``off``.
         channels_last: Whether maps and weights lie with their channels last, which is faster nearly everywhere.
-        cuda_graphs: Whether, for ``cached`` on a GPU, neck and head are captured once and then launched as a whole. The
-            kernels are the same, launched faster.
+        cuda_graphs: Whether, for ``cached`` and ``shared`` on a GPU, neck and head are captured once and then launched
+            as a whole. The kernels are the same, launched faster.
         timeout_s: Longest evaluation of a candidate in seconds; 0 sets no limit.
         ap_backend: What computes AP: ``pycocotools``, ``faster_coco_eval`` (``pip install faster-coco-eval``, several
             times faster), or ``auto``, the latter where it is installed. Both give the same values.

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from nasneck.data.coco import CocoSplit
-from nasneck.errors import ConfigError, NasneckError
+from nasneck.errors import ConfigError
 from nasneck.graph import NeckGraph
+from nasneck.neck import Neck
 from nasneck.proxy.batches import Batches
 from nasneck.proxy.cached import CachedTraining
-from nasneck.proxy.candidate import Candidate, build_candidate, compile_candidate
+from nasneck.proxy.candidate import Candidate, compile_candidate, with_head
 from nasneck.proxy.config import NeckConfig, ProxyConfig
 from nasneck.proxy.fit import Fit
-from nasneck.proxy.paths import FairPaths, published
+from nasneck.proxy.paths import FairPaths, decoded, published
 from nasneck.proxy.store import SUPERNET, Weights, parted, state_digest, supernet_file
 from nasneck.proxy.supernet import inherit, train_supernet
 from nasneck.proxy.views import Progress, no_progress
@@ -70,12 +71,14 @@ class SharedTraining(CachedTraining):
                 f"batches of {size} at least, and there are {len(order)}; lower train.batch_size"
             )
         self._images, self._others = order[:own], order[own:]
+        self._bank.check(self._bytes, len({place for batch in self._supernet_places() for place in batch}))
         self._supernet: Weights = {}
+        self._supernet_digest = ""
 
     @property
     def digest(self) -> str:
         """Also of the shared weights."""
-        text = f"{self._features_digest}:{state_digest(self._supernet)}"
+        text = f"{self._features_digest}:{self._supernet_digest}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -90,16 +93,15 @@ class SharedTraining(CachedTraining):
         super().prepare_weights(progress)
         if self._supernet:
             return
-        for found in (self._given_supernet, self._file.load() or {}):
-            # What was trained on features of another backbone, as of another GPU, is of no use.
-            known = {
-                name.removeprefix(self._prefix): value for name, value in found.items() if name.startswith(self._prefix)
-            }
-            if known:
-                self._supernet = known
-                return
-        self._supernet = self._train(progress)
-        self._file.save({self._prefix + name: value for name, value in self._supernet.items()})
+        found = self._own(self._given_supernet) or self._own(self._file.load() or {})
+        if not found:
+            found = self._train(progress)
+            self._file.save({self._prefix + name: value for name, value in found.items()}, replace=True)
+        self._supernet, self._supernet_digest = found, state_digest(found)
+
+    def _own(self, weights: Weights) -> Weights:
+        """Those that were trained on features of this backbone, which on another GPU comes out another."""
+        return {n.removeprefix(self._prefix): value for n, value in weights.items() if n.startswith(self._prefix)}
 
     @contextlib.contextmanager
     def training(self, candidate: Candidate, *, seed: int, steps: int, batch_size: int) -> Iterator[Fit]:
@@ -116,29 +118,40 @@ class SharedTraining(CachedTraining):
     def _train(self, progress: Progress) -> Weights:
         config, seed = self._config, self._config.supernet.seed
         paths = FairPaths(self._space, seed)
-        graphs = [graph for graph in (self._decoded(paths) for _ in range(config.supernet.path_steps)) if graph]
-        first = published(self._space) or next(iter(graphs), None)
-        if first is None:
-            raise ConfigError("no candidate of the space can be decoded, so there are none to share weights")
-        candidate = build_candidate(
-            first,
-            config=config,
-            neck=self._neck,
-            in_channels=self.in_channels,
-            num_classes=len(self._split.classes),
-            seed=seed,
-            device=self._device,
-            amp=self._amp,
-        )
-        steps = config.supernet.warm + len(graphs) // config.supernet.paths
-        places = self._places_of(self._others, seed=seed, steps=steps, batch_size=config.train.batch_size)
+        drawn = [decoded(self._space, paths.draw()) for _ in range(config.supernet.path_steps)]
+        graphs = [graph for graph in (published(self._space), *drawn) if graph is not None]
+        places = self._supernet_places()
         kept = self._features_of(places, progress)
         self._kept = None  # these features are of no use later
-        make = partial(compile_candidate, neck=self._neck, in_channels=self.in_channels, seed=seed)
-        return train_supernet(candidate, graphs, Batches(kept, places), compile=make, config=config, progress=progress)
+        maker = _Maker(self._config, self._neck, self.in_channels, len(self._split.classes), self._device, self._amp)
+        return train_supernet(graphs, Batches(kept, places), maker=maker, config=config, progress=progress)
 
-    def _decoded(self, paths: FairPaths) -> NeckGraph | None:
-        try:
-            return self._space.decode(paths.draw())
-        except NasneckError:  # of a user's own space; as a candidate it will be recorded as one that failed
-            return None
+    def _supernet_places(self) -> list[list[int]]:
+        supernet, size = self._config.supernet, self._config.train.batch_size
+        steps = supernet.warm + supernet.path_steps // supernet.paths
+        return self._places_of(self._others, seed=supernet.seed, steps=steps, batch_size=size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """See :class:`nasneck.proxy.supernet.Maker`."""
+
+    config: ProxyConfig
+    neck: NeckConfig
+    in_channels: Mapping[int, int]
+    num_classes: int
+    device: torch.device
+    amp: bool
+
+    def compile(self, graph: NeckGraph) -> Neck:
+        return compile_candidate(graph, neck=self.neck, in_channels=self.in_channels, seed=self.config.supernet.seed)
+
+    def with_head(self, neck: Neck) -> Candidate:
+        return with_head(
+            neck,
+            config=self.config,
+            num_classes=self.num_classes,
+            seed=self.config.supernet.seed,
+            device=self.device,
+            amp=self.amp,
+        )

@@ -46,9 +46,9 @@ class StateFile:
         """
         return None if self._path is None else load_state(self._path, settings_digest=self._settings)
 
-    def save(self, state: Mapping[str, Tensor]) -> None:
-        """Keep weights in place of those that were kept before."""
-        if self._path is not None:
+    def save(self, state: Mapping[str, Tensor], *, replace: bool = False) -> None:
+        """Keep weights, unless there are some that are not to be replaced: others may have begun with those."""
+        if self._path is not None and (replace or not self._path.exists()):
             save_state(self._path, state, settings_digest=self._settings)
 
 
@@ -66,6 +66,7 @@ def supernet_file(
         "version": VERSION,
         "backbone": _backbone_settings(config, neck, train),
         "supernet": asdict(config.supernet),
+        "numbers": [config.store_dtype, config.amp],
         "train": options,
         "space": sketch(space),
     }
@@ -103,7 +104,7 @@ class TaskStore:
         if backbone:
             self._backbone.save(backbone)
         if supernet and self._supernet is not None:
-            self._supernet.save(supernet)
+            self._supernet.save(supernet, replace=True)
 
 
 def parted(weights: Weights) -> tuple[Weights, Weights]:

@@ -1,8 +1,8 @@
 """Weights that all candidates of a search space share, trained on random candidates in turn.
 
 Two candidates share a tensor of weights where it has the same name and shape in both. In the NAS-FPN space nodes are
-named by their level (outputs) or their order (intermediate cells), so that they share laterals and the convolution and
-norm of each cell, whatever its inputs and fusion. The head is one for all.
+named by their level (outputs) or their order (intermediate cells), so that they share the head, laterals, and the
+convolution and norm of each cell, whatever its inputs and fusion.
 
 After Guo et al., "Single Path One-Shot", ECCV 2020, with fair paths (:mod:`nasneck.proxy.paths`). Norms have statistics
 of many necks, so the weights rank candidates only by losses within a training, where statistics are the batch's own.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,20 @@ from nasneck.neck import Neck
 from nasneck.proxy.batches import Batches
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.config import ProxyConfig
-from nasneck.proxy.features import memory_format
 from nasneck.proxy.fit import NotFinite, fit
 from nasneck.proxy.views import Progress, no_progress
 
-Compile = Callable[[NeckGraph], Neck]
+
+class Maker(Protocol):
+    """Makes candidates, in two parts."""
+
+    def compile(self, graph: NeckGraph) -> Neck:
+        """A neck with new weights."""
+        ...
+
+    def with_head(self, neck: Neck) -> Candidate:
+        """The candidate around it, with a new head."""
+        ...
 
 
 class SharedWeights:
@@ -34,48 +44,50 @@ class SharedWeights:
 
     Args:
         first: Candidate whose weights are the first of them.
-        compile: Gives a graph new weights.
+        maker: Makes the others.
     """
 
-    def __init__(self, first: Candidate, compile: Compile) -> None:
-        self._first = first
-        self._compile = compile
+    def __init__(self, first: Candidate, maker: Maker) -> None:
+        self._maker = maker
         self._tensors: dict[str, Tensor] = {}
-        self._add(first.neck)
+        self._add("neck", first.neck)
+        self._add("head", first.detector.head)
 
     @property
-    def modules(self) -> list[nn.Module]:
+    def parameters(self) -> nn.ParameterList:
         """All that can be trained, each once."""
-        return [
-            self._first.detector.head,
-            nn.ParameterList(value for value in self._tensors.values() if isinstance(value, nn.Parameter)),
-        ]
+        return nn.ParameterList(value for value in self._tensors.values() if isinstance(value, nn.Parameter))
 
     @property
     def state(self) -> dict[str, Tensor]:
         """Values by name and shape, on the CPU, as :func:`inherit` takes them."""
-        values = {**_by_key("head", self._first.detector.head), **self._tensors}
-        return {name: value.detach().cpu().clone() for name, value in values.items()}
+        return {name: value.detach().cpu().clone() for name, value in self._tensors.items()}
 
     def path(self, graph: NeckGraph) -> Candidate:
         """The candidate made of the shared tensors themselves: what trains it trains them.
 
         Raises:
-            NasneckError: a graph that cannot be compiled.
+            NasneckError: a graph that fits neither backbone, canvas nor head.
         """
         with torch.device("meta"):  # its own weights are not drawn, since they are replaced
-            neck = self._compile(graph)
+            neck = self._maker.compile(graph)
         if not _by_key("neck", neck).keys() <= self._tensors.keys():
-            self._add(self._compile(graph))
-        state = neck.state_dict()
-        neck.load_state_dict({name: self._tensors[_key("neck", name, state[name])] for name in state}, assign=True)
-        return replace(self._first, neck=neck)
+            neck = self._maker.compile(graph)
+            self._add("neck", self._maker.with_head(neck).neck)  # on the device
+        self._assign("neck", neck)
+        found = self._maker.with_head(neck)
+        self._add("head", found.detector.head)
+        self._assign("head", found.detector.head)
+        found.detector.train()
+        return found
 
-    def _add(self, neck: Neck) -> None:
-        first = self._first
-        neck.to(device=first.device, memory_format=memory_format(first.channels_last))  # type: ignore[call-overload]
-        for key, value in _by_key("neck", neck).items():
+    def _add(self, part: str, module: nn.Module) -> None:
+        for key, value in _by_key(part, module).items():
             self._tensors.setdefault(key, value)
+
+    def _assign(self, part: str, module: nn.Module) -> None:
+        state = module.state_dict()
+        module.load_state_dict({name: self._tensors[_key(part, name, state[name])] for name in state}, assign=True)
 
 
 def inherit(candidate: Candidate, state: Mapping[str, Tensor]) -> None:
@@ -88,55 +100,56 @@ def inherit(candidate: Candidate, state: Mapping[str, Tensor]) -> None:
 
 
 def train_supernet(
-    first: Candidate,
     graphs: Sequence[NeckGraph],
     batches: Batches,
     *,
-    compile: Compile,
+    maker: Maker,
     config: ProxyConfig,
     progress: Progress = no_progress,
 ) -> dict[str, Tensor]:
     """Shared weights for ``graphs``, as :func:`inherit` takes them.
 
-    First ``first`` alone is trained, which gives head and laterals a start; then each update is the mean gradient of
-    some of ``graphs``, in order.
+    First one graph alone is trained, which gives head and laterals a start; then each update is the mean gradient of
+    some of the others, in order. Graphs of which no candidate can be built are left out.
 
     Args:
-        first: Its weights are trained in place.
-        graphs: Those that cannot be compiled are left out.
+        graphs: The first is the one that begins.
         batches: One for each step and update.
-        compile: Gives a graph new weights.
+        maker: Makes candidates.
         config: Optimiser, and how long.
         progress: Told (what, done, total).
 
     Raises:
-        ConfigError: the training diverged or takes too much of a GPU's memory, or no graph could be compiled.
+        ConfigError: the training diverged or takes too much of a GPU's memory, or no graph can be built.
     """
     warm, count, options = config.supernet.warm, config.supernet.paths, config.train
-
-    def warm_losses(step: int) -> dict[str, Tensor]:
-        return batches.losses(first, step, first.outputs(batches.features(step)))
-
-    def losses_at(step: int) -> dict[str, Tensor]:
-        features = batches.features(warm + step)
-        group = paths[step * count : (step + 1) * count]
-        return {
-            f"{i}.{name}": loss / count
-            for i, path in enumerate(group)
-            for name, loss in batches.losses(path, warm + step, path.outputs(features)).items()
-        }
+    total = warm + (len(graphs) - 1) // count
 
     def report(before: int) -> Callable[[int, int], None]:
-        return lambda done, total: progress("supernet training", before + done, warm + len(graphs) // count)
+        return lambda done, _: progress("supernet training", before + done, total)
 
     try:
+        first, others = _first(graphs, maker)
+
+        def warm_losses(step: int) -> dict[str, Tensor]:
+            return batches.losses(first, step, first.outputs(batches.features(step)))
+
         fit([first.detector.train()], warm_losses, options, steps=warm, progress=report(0))
-        shared = SharedWeights(first, compile)
-        paths = [path for path in (_path(shared, graph) for graph in graphs) if path is not None]
-        if len(paths) < count:
-            raise ConfigError(f"only {len(paths)} of {len(graphs)} candidates of the space can be compiled")
+        shared = SharedWeights(first, maker)
+        paths = [path for path in (_built(shared.path, graph) for graph in others) if path is not None]
+
+        def losses_at(step: int) -> dict[str, Tensor]:
+            features = batches.features(warm + step)
+            return {
+                f"{i}.{name}": loss / count
+                for i, path in enumerate(paths[step * count : (step + 1) * count])
+                for name, loss in batches.losses(path, warm + step, path.outputs(features)).items()
+            }
+
         after = replace(options, warmup=0.0)  # that was the warm start
-        fit(shared.modules, losses_at, after, steps=len(paths) // count, progress=report(warm))
+        updates = len(paths) // count
+        if updates:
+            fit([shared.parameters], losses_at, after, steps=updates, progress=report(warm))
     except NotFinite as error:
         raise ConfigError(
             f"the training of shared weights diverged ({error}); lower train.learning_rate {options.learning_rate:g}"
@@ -149,10 +162,22 @@ def train_supernet(
     return shared.state
 
 
-def _path(shared: SharedWeights, graph: NeckGraph) -> Candidate | None:
+def _first(graphs: Sequence[NeckGraph], maker: Maker) -> tuple[Candidate, Sequence[NeckGraph]]:
+    """The first candidate that can be built, and the graphs after it."""
+    for number, graph in enumerate(graphs):
+        found = _built(lambda graph: maker.with_head(maker.compile(graph)), graph)
+        if found is not None:
+            return found, graphs[number + 1 :]
+    raise ConfigError(f"none of {len(graphs)} candidates of the space can be built, so there are none to share weights")
+
+
+def _built(make: Callable[[NeckGraph], Candidate], graph: NeckGraph) -> Candidate | None:
+    """A candidate; None if there is none, which a search records as one that failed."""
     try:
-        return shared.path(graph)
-    except NasneckError:  # as a candidate it will be recorded as one that failed
+        return make(graph)
+    except torch.OutOfMemoryError:
+        raise
+    except (NasneckError, RuntimeError, ValueError):
         return None
 
 

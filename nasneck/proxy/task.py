@@ -259,7 +259,9 @@ def _settings(config: ProxyConfig) -> dict[str, Any]:
     they change nothing, so that what was measured before them stays known.
     """
     later = {"channels_last": True, "supernet": asdict(SupernetConfig())}
-    free = ("timeout_s", "disk_limit_mb", "ap_backend", "cuda_graphs")
+    free = ["timeout_s", "disk_limit_mb", "ap_backend", "cuda_graphs"]
+    if config.fidelity != "shared":
+        free.append("supernet")
     kept = {name: value for name, value in asdict(config).items() if name not in free}
     return {name: value for name, value in kept.items() if name not in later or value != later[name]}
 

@@ -6,8 +6,7 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,13 +16,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nasneck.decision import Decision
-from nasneck.errors import CompileError, ConfigError
+from nasneck.errors import CompileError, ConfigError, SpaceError
 from nasneck.graph import NeckGraph
-from nasneck.necks import bifpn, fpn, nas_fpn
+from nasneck.neck import Neck
+from nasneck.necks import bifpn, fpn, nas_fpn, panet
 from nasneck.proxy import ProxyTask, SupernetConfig, TrainConfig
 from nasneck.proxy.batches import Batches
 from nasneck.proxy.cached import CachedTraining
-from nasneck.proxy.candidate import Candidate, build_candidate, compile_candidate
+from nasneck.proxy.candidate import Candidate, build_candidate, compile_candidate, with_head
 from nasneck.proxy.paths import FairPaths, published, sketch
 from nasneck.proxy.supernet import SharedWeights, inherit, train_supernet
 from nasneck.space import MergingCellSpace, SearchSpace, load_space
@@ -50,8 +50,20 @@ def make(task: ProxyTask, graph: NeckGraph, seed: int = 0) -> Candidate:
     )
 
 
-def compiler(task: ProxyTask) -> Any:
-    return partial(compile_candidate, neck=NECK, in_channels=task.in_channels, seed=7)
+@dataclass(frozen=True)
+class Maker:
+    """Makes candidates as the fidelity does."""
+
+    task: ProxyTask
+
+    def compile(self, graph: NeckGraph) -> Neck:
+        return compile_candidate(graph, neck=NECK, in_channels=self.task.in_channels, seed=0)
+
+    def with_head(self, neck: Neck) -> Candidate:
+        task = self.task
+        return with_head(
+            neck, config=task.config, num_classes=len(task.data.classes), seed=0, device=task.device, amp=False
+        )
 
 
 def batches_of(task: ProxyTask, count: int) -> Batches:
@@ -66,7 +78,7 @@ def train(
 ) -> dict[str, Tensor]:
     config = replace(task.config, train=options, supernet=supernet)
     batches = batches_of(task, supernet.warm + len(graphs) // supernet.paths)
-    return train_supernet(make(task, PUBLISHED), graphs, batches, compile=compiler(task), config=config)
+    return train_supernet([PUBLISHED, *graphs], batches, maker=Maker(task), config=config)
 
 
 def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -74,37 +86,62 @@ def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_paths_share_tensors_of_the_same_name_and_shape(task: ProxyTask) -> None:
-    shared = SharedWeights(make(task, PUBLISHED), compiler(task))
+    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
     one, other, again = (shared.path(graph) for graph in (PUBLISHED, OTHER, PUBLISHED))
     mine, theirs = dict(one.neck.named_parameters()), dict(other.neck.named_parameters())
     assert mine and all(value is again.neck.get_parameter(name) for name, value in mine.items())
     common = [name for name in mine if name in theirs and mine[name].shape == theirs[name].shape]
     assert {name.split(".")[1] for name in common} >= {f"r0_p{level}" for level in range(3, 8)}
     assert all(mine[name] is theirs[name] for name in common)
-    assert one.detector.head is other.detector.head
-    known = [parameter for module in shared.modules for parameter in module.parameters()]
+    heads = [dict(path.detector.head.named_parameters()) for path in (one, other)]
+    assert heads[0] and all(value is heads[1][name] for name, value in heads[0].items())
+    known = list(shared.parameters)
     assert len(known) == len(set(map(id, known)))
     assert {id(value) for value in (*mine.values(), *theirs.values())} <= set(map(id, known))
 
 
 def test_other_shapes_are_other_tensors(task: ProxyTask) -> None:
-    shared = SharedWeights(make(task, PUBLISHED), compiler(task))
+    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
     before, one = len(shared.state), shared.path(PUBLISHED)
-    wide = shared.path(bifpn(repeats=1))  # nodes p3..p7 with convolutions of other shapes, and new ones
+    other = shared.path(bifpn(repeats=1))  # nodes p3..p7 with convolutions of other shapes, and new ones
     assert len(shared.state) > before
     again = dict(shared.path(PUBLISHED).neck.named_parameters())
     assert all(value is again[name] for name, value in one.neck.named_parameters()), "what was there is still shared"
     values = shared.state
-    for name, value in wide.neck.state_dict().items():
+    for name, value in other.neck.state_dict().items():
         assert values[f"neck.{name} {'x'.join(map(str, value.shape))}"].shape == value.shape
     with pytest.raises(CompileError):
         shared.path(fpn(inputs=(2, 5)))  # the backbone has no such level
 
 
+def test_necks_of_another_width_have_another_head(task: ProxyTask) -> None:
+    space = load_space("bifpn")
+    rng, widths = random.Random(0), set()
+    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
+    batches = batches_of(task, 1)
+    paths = [shared.path(space.decode(space.sample(rng))) for _ in range(8)]
+    for path in paths:
+        widths |= set(path.neck.out_channels.values())
+        losses = batches.losses(path, 0, path.outputs(batches.features(0)))
+        sum(losses.values(), torch.zeros(())).backward()
+    assert widths == {NECK.channels, NECK.channels // 2}
+    heads = [
+        dict(path.detector.head.named_parameters())
+        for width in sorted(widths)
+        for path in paths
+        if set(path.neck.out_channels.values()) == {width}
+    ]
+    shapes = {tuple(value.shape for value in head.values()) for head in heads}
+    assert len(shapes) == 2
+    assert len({id(value) for head in heads for value in head.values() if value.ndim == 4}) == sum(
+        value.ndim == 4 for value in (*heads[0].values(), *heads[-1].values())
+    )
+
+
 @given(numbers=st.integers(0, 2**32))
 def test_a_path_computes_what_a_candidate_with_its_weights_does(task: ProxyTask, numbers: int) -> None:
     graph = SPACE.decode(SPACE.sample(random.Random(numbers)))
-    shared = SharedWeights(make(task, PUBLISHED), compiler(task))
+    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
     path, own = shared.path(graph), make(task, graph, seed=numbers)
     inherit(own, shared.state)
     features = batches_of(task, 1).features(0)
@@ -117,7 +154,7 @@ def test_a_path_computes_what_a_candidate_with_its_weights_does(task: ProxyTask,
 
 
 def test_who_inherits_has_weights_of_its_own(task: ProxyTask) -> None:
-    shared = SharedWeights(make(task, PUBLISHED, seed=1), compiler(task))
+    shared = SharedWeights(make(task, PUBLISHED, seed=1), Maker(task))
     state = shared.state
     kept = copy.deepcopy(state)
     own = make(task, PUBLISHED, seed=2)
@@ -129,7 +166,7 @@ def test_who_inherits_has_weights_of_its_own(task: ProxyTask) -> None:
 
 
 def test_what_nobody_shares_stays_as_it_is(task: ProxyTask) -> None:
-    state = SharedWeights(make(task, PUBLISHED, seed=1), compiler(task)).state
+    state = SharedWeights(make(task, PUBLISHED, seed=1), Maker(task)).state
     own, drawn = make(task, bifpn(repeats=1), seed=2), make(task, bifpn(repeats=1), seed=2)
     inherit(own, state)
     fresh = [
@@ -170,7 +207,7 @@ def test_an_update_is_a_step_along_the_mean_gradient(task: ProxyTask) -> None:
         for part, module in (("head", first.detector.head), ("neck", first.neck)):
             for name, value in module.named_parameters():
                 value -= 0.001 * warm[f"{part}.{name} {'x'.join(map(str, value.shape))}"]
-    shared = SharedWeights(first, compiler(task))
+    shared = SharedWeights(first, Maker(task))
     each = [gradients(shared.path(graph), 1) for graph in graphs]
     expected = parameters(shared.state)
     moved = 0
@@ -207,11 +244,13 @@ def test_training_lowers_the_loss_of_all(task: ProxyTask) -> None:
         assert losses[1] < losses[0]
 
 
-def test_what_does_not_compile_is_left_out(task: ProxyTask) -> None:
+def test_what_cannot_be_built_is_left_out(task: ProxyTask) -> None:
     unfit = fpn(inputs=(2, 5))
     assert train(task, [unfit, OTHER]).keys() == train(task, [OTHER, unfit]).keys() == train(task, [OTHER]).keys()
-    with pytest.raises(ConfigError, match="only 0 of 1 candidates of the space can be compiled"):
-        train(task, [unfit])
+    config = replace(task.config, train=PLAIN, supernet=ONCE)
+    assert train_supernet([unfit, OTHER], batches_of(task, 2), maker=Maker(task), config=config)
+    with pytest.raises(ConfigError, match="none of 2 candidates of the space can be built, so there are none to share"):
+        train_supernet([unfit, unfit], batches_of(task, 2), maker=Maker(task), config=config)
 
 
 def test_a_training_that_diverges_says_so(task: ProxyTask) -> None:
@@ -248,6 +287,19 @@ def test_the_first_is_published_where_the_space_holds_one(space: SearchSpace, ex
     assert found == expected or (found and expected and found.key() == expected.key())
 
 
+def test_choices_that_decode_to_nothing() -> None:
+    class Half(Unlike):
+        def decode(self, choices: Sequence[int]) -> NeckGraph:
+            if choices[0]:
+                raise ZeroDivisionError
+            return super().decode(choices)
+
+    found = sketch(Half(fpn(), bifpn()))
+    assert found["graphs"].count(None) == found["graphs"].count(fpn().key()) == 4
+    first = published(Half(panet(), fpn()))
+    assert first is not None and first.key() == panet().key()
+
+
 class Unlike(SearchSpace):
     """Two names for one graph, or two graphs."""
 
@@ -261,7 +313,10 @@ class Unlike(SearchSpace):
         return self.graphs[choices[0]]
 
     def encode(self, graph: NeckGraph) -> tuple[int, ...]:
-        return (self.graphs.index(graph),)
+        keys = [known.key() for known in self.graphs]
+        if graph.key() not in keys:
+            raise SpaceError("not here")
+        return (keys.index(graph.key()),)
 
 
 def test_a_sketch_tells_spaces_apart() -> None:
