@@ -18,11 +18,21 @@ from nasneck.device import limit_memory
 from nasneck.experiment import SCHEMA, experiment_from_dict
 from nasneck.graph import NeckGraph
 from nasneck.necks import NECKS, fpn, nas_fpn
-from nasneck.proxy import AugmentConfig, BackboneConfig, DetectorConfig, NeckConfig, ProxyConfig, ProxyTask, TrainConfig
+from nasneck.proxy import (
+    AugmentConfig,
+    BackboneConfig,
+    DetectorConfig,
+    NeckConfig,
+    ProxyConfig,
+    ProxyTask,
+    SupernetConfig,
+    TrainConfig,
+)
 from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.candidate import Candidate, build_candidate
 from nasneck.proxy.captured import WORTH, captured
 from nasneck.search import search
+from nasneck.space import MergingCellSpace
 from nasneck.trial import State
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -37,6 +47,7 @@ TINY = ProxyConfig(
     amp="off",
 )
 NECK = NeckConfig(channels=16)
+SPACE = MergingCellSpace(repeats=1)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +58,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> DetectionData:
 
 
 def make(shapes: DetectionData, store: Path | None = None, device: str = "cuda", **changes: Any) -> ProxyTask:
-    return ProxyTask(replace(TINY, **changes), NECK, shapes, store=store, device=device)
+    return ProxyTask(replace(TINY, **changes), NECK, shapes, store=store, device=device, space=SPACE)
 
 
 def build(task: ProxyTask, graph: NeckGraph) -> Candidate:
@@ -88,6 +99,29 @@ def test_a_training_is_that_of_the_cpu(shapes: DetectionData, tmp_path: Path, fi
         for graph in (fpn(), nas_fpn(repeats=1)):
             losses = [task.evaluate(graph, seed=3, steps=3).loss for task in (here, there)]
             assert losses[0] is not None and losses[1] == pytest.approx(losses[0], rel=1e-3)
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def test_shared_weights(shapes: DetectionData) -> None:
+    """Those of the CPU give its losses here; those that are trained here give lower losses than none."""
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        options: dict[str, Any] = {
+            "fidelity": "shared",
+            "reward": "loss",
+            "store_dtype": "float32",
+            "supernet": SupernetConfig(warm=20, path_steps=20, paths=2),
+        }
+        here = make(shapes, device="cpu", **options)
+        here.prepare_weights()
+        there = ProxyTask(here.config, NECK, shapes, store=None, device="cuda", weights=here.weights, space=SPACE)
+        graph = nas_fpn(repeats=1)
+        losses = [task.evaluate(graph, seed=3, steps=3).loss for task in (here, there)]
+        assert losses[0] is not None and losses[1] == pytest.approx(losses[0], rel=1e-3)
+        own = make(shapes, **options).evaluate(graph, seed=3, steps=1)
+        alone = make(shapes, **{**options, "fidelity": "cached"}).evaluate(graph, seed=3, steps=1)
+        assert own.loss is not None and alone.loss is not None and own.loss < alone.loss
     finally:
         torch.backends.cudnn.allow_tf32 = True
 
