@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fidelity
+import fidelity_bccd
 import fidelity_speed
 import pandas as pd
 from strategies import RESULTS
@@ -127,5 +128,6 @@ def fidelity_section() -> str:
         fidelity_words(),
         made_by(truth),
         made_by(scores),
+        fidelity_bccd.words(),
     ]
-    return "\n" + "\n\n".join(parts) + "\n\n"
+    return "\n" + "\n\n".join(part for part in parts if part) + "\n\n"
