@@ -197,10 +197,22 @@ def section(path: Path) -> str:
         parts.append(f"![best reward so far](experiments/results/{name}_best.png)")
     trials, reward = RESULTS / f"{name}_trials.csv", RESULTS / f"{name}_reward.csv"
     if trials.exists():
-        parts.append(spread(pd.read_csv(trials), pd.read_csv(reward) if reward.exists() else None))
+        found = pd.read_csv(trials)
+        scored = (found["reward_kind"] == "loss").any()
+        parts.append(by_loss(found) if scored else spread(found, pd.read_csv(reward) if reward.exists() else None))
     commits = ", ".join(sorted(set(rows["commit"])))
     parts.append(f"Commit {commits}: `{rows['command'].iloc[0]}`")
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def by_loss(trials: pd.DataFrame) -> str:
+    """What a search was whose rewards are losses, which are on no scale that a reader knows."""
+    ok = trials[trials["state"] == "ok"]
+    return (
+        f"The search scored {len(ok)} candidates by the loss of {ok['steps'].max():.0f} steps"
+        f" ({ok['seconds'].median():.1f} s each, on a busy machine); the one in the table is the best by AP of those"
+        " that `nasneck confirm` trained again."
+    )
 
 
 def verdict(rows: pd.DataFrame) -> str:
