@@ -251,6 +251,27 @@ def tau_b(one: np.ndarray, other: np.ndarray) -> float:
     return float((first * second).sum() / known) if known else math.nan
 
 
+def drawn_taus(scores: np.ndarray, truth: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
+    """Tau-b of ``scores`` (seeds, N) to ``truth`` (N,), mean over seeds, in each draw of a bootstrap: (draws,).
+
+    A draw is so many copies of each candidate; pairs are counted as often as they come, and copies of one candidate are
+    ties, as in :func:`tau_b` of the drawn values, which takes a thousand times as long. NaN where all are ties.
+    """
+    size = len(truth)
+    copies = np.array([np.bincount(rng.integers(size, size=size), minlength=size) for _ in range(draws)], dtype=float)
+
+    def pairs(weight: np.ndarray) -> np.ndarray:
+        return ((copies @ weight) * copies).sum(axis=1)
+
+    second = np.sign(truth[:, None] - truth[None, :])
+    taus = []
+    for row in scores:
+        first = np.sign(row[:, None] - row[None, :])
+        known = np.sqrt(pairs(np.abs(first)) * pairs(np.abs(second)))
+        taus.append(pairs(first * second) / np.where(known > 0, known, np.nan))
+    return np.mean(taus, axis=0)
+
+
 def agreement(found: np.ndarray, truth: np.ndarray, *, draws: int = 2000) -> dict[str, float]:
     """How the scores (seeds, N) agree with the truth (seeds, N); NaN is a candidate that failed.
 
@@ -268,8 +289,8 @@ def agreement(found: np.ndarray, truth: np.ndarray, *, draws: int = 2000) -> dic
 
     every = np.arange(len(mean))
     rng = np.random.default_rng(0)
-    drawn = [tau(rng.integers(len(mean), size=len(mean))) for _ in range(draws)]
-    drawn_top = [tau(top[rng.integers(len(top), size=len(top))]) for _ in range(draws)]
+    drawn = drawn_taus(found, mean, rng, draws)
+    drawn_top = drawn_taus(found[:, top], mean[top], rng, draws)
     rho = [pd.Series(row).corr(pd.Series(mean), method="spearman") for row in found]
     return {
         "tau": tau(every),

@@ -40,7 +40,8 @@ def table(path: Path = PATH) -> pd.DataFrame:
     lines, taus = [], []
     for key, group in rows.groupby(names, sort=False):
         scores = fidelity.by_seed(group, "score", order)
-        taus.append(drawn_taus(scores, truth.mean(axis=0)))
+        # The draws are the same whatever the scores, so that differences can be taken.
+        taus.append(fidelity.drawn_taus(scores, truth.mean(axis=0), np.random.default_rng(0), DRAWS))
         low, high = np.nanquantile(taus[-1], [LEVEL, 1 - LEVEL])
         once, own = group["supernet_cpu_seconds"].median(), group["cpu_seconds"].median()
         cost = {"once": once, "own": own, "seconds": own + once / STUDY}
@@ -56,28 +57,6 @@ def table(path: Path = PATH) -> pd.DataFrame:
         found.loc[i, "gain"] = line["tau"] - found.loc[rival, "tau"]
         found.loc[i, ["gain_low", "gain_high"]] = np.nanquantile(gains, [LEVEL, 1 - LEVEL])
     return found.drop(columns=["low_top", "high_top"])
-
-
-def drawn_taus(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Tau-b of ``scores`` (seeds, N) to ``truth`` (N,), mean over seeds, in each draw of the candidates: (draws,).
-
-    The draws are the same whatever the scores, so that differences can be taken. A draw is so many copies of each
-    candidate; pairs are counted as often as they come, and copies of one candidate are ties, as in
-    :func:`fidelity.tau_b` of the drawn values, which takes a thousand times as long.
-    """
-    size = len(truth)
-    rng = np.random.default_rng(0)
-    copies = np.array([np.bincount(rng.integers(size, size=size), minlength=size) for _ in range(DRAWS)], dtype=float)
-
-    def pairs(weight: np.ndarray) -> np.ndarray:
-        return ((copies @ weight) * copies).sum(axis=1)
-
-    second = np.sign(truth[:, None] - truth[None, :])
-    taus = []
-    for row in scores:
-        first = np.sign(row[:, None] - row[None, :])
-        taus.append(pairs(first * second) / np.sqrt(pairs(np.abs(first)) * pairs(np.abs(second))))
-    return np.mean(taus, axis=0)
 
 
 def supernet_section(path: Path = PATH) -> str:
