@@ -19,7 +19,8 @@ from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.candidate import Candidate, compile_candidate, with_head
 from nasneck.proxy.config import NeckConfig, ProxyConfig
 from nasneck.proxy.fit import Fit
-from nasneck.proxy.paths import FairPaths, decoded, published
+from nasneck.proxy.holdings import decoded, published
+from nasneck.proxy.paths import FairPaths
 from nasneck.proxy.store import SUPERNET, Weights, parted, state_digest, supernet_file
 from nasneck.proxy.supernet import inherit, train_supernet
 from nasneck.proxy.views import Progress, no_progress

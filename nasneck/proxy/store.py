@@ -17,7 +17,7 @@ from torch import Tensor
 from nasneck.data.coco import CocoSplit
 from nasneck.errors import ConfigError
 from nasneck.proxy.config import NeckConfig, ProxyConfig
-from nasneck.proxy.paths import sketch
+from nasneck.proxy.holdings import sketch
 from nasneck.space import SearchSpace
 
 VERSION = 1  # of these trainings; raise it when the same settings would give other weights

@@ -24,7 +24,8 @@ from nasneck.proxy import ProxyTask, SupernetConfig, TrainConfig
 from nasneck.proxy.batches import Batches
 from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.candidate import Candidate, build_candidate, compile_candidate, with_head
-from nasneck.proxy.paths import FairPaths, published, sketch
+from nasneck.proxy.holdings import published, sketch
+from nasneck.proxy.paths import FairPaths
 from nasneck.proxy.supernet import SharedWeights, inherit, train_supernet
 from nasneck.space import MergingCellSpace, SearchSpace, load_space
 
