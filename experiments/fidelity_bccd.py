@@ -21,16 +21,16 @@ from typing import Any
 import fidelity
 import pandas as pd
 import torch
+from agreement import agreement, ceiling
 from strategies import RESULTS
 
-from nasneck.data import load_data
 from nasneck.device import describe_device
 from nasneck.experiment import Experiment, load_experiment
 from nasneck.files import write_atomically
 from nasneck.provenance import command, commit
-from nasneck.proxy import PRESETS, ProxyTask
+from nasneck.proxy import PRESETS
 from nasneck.rows import write_csv
-from nasneck.search_space import build_space, supernet_space
+from nasneck.search_space import build_space
 
 EXPERIMENT = Path(__file__).parent / "bccd_shared.toml"
 TRUTH, SCORES = RESULTS / "bccd_octaves_random_trials.csv", RESULTS / "bccd_octaves_scores.csv"
@@ -53,15 +53,7 @@ def experiment_of(name: str, changes: list[str]) -> Experiment:
 def measured(name: str, changes: list[str], out: Path) -> Iterator[dict[str, Any]]:
     """The rows of a score; each training is a file before the next one starts."""
     experiment = experiment_of(name, changes)
-    task = ProxyTask(
-        experiment.proxy,
-        experiment.neck,
-        load_data(experiment.data),
-        store=out / "store",
-        device=experiment.device,
-        objective=experiment.objective,
-        space=supernet_space(experiment),
-    )
+    task = fidelity.task_of(experiment, out / "store")
     space = build_space(experiment.space, experiment.neck)
     for seed in SEEDS:
         for row in truth().to_dict("records"):
@@ -86,9 +78,9 @@ def table() -> pd.DataFrame:
     lines = []
     for name, found in rows.groupby("score", sort=False):
         scores = found.pivot_table(index="seed", columns="number", values="reward", dropna=False)[list(known.index)]
-        agreement = fidelity.agreement(scores.to_numpy(), known.to_numpy()[None])
-        seeds = fidelity.ceiling(scores.to_numpy())["tau"]
-        lines.append({"score": name, "seconds": found["seconds"].median(), "own_tau": seeds, **agreement})
+        agreed = agreement(scores.to_numpy(), known.to_numpy()[None])
+        seeds = ceiling(scores.to_numpy())["tau"]
+        lines.append({"score": name, "seconds": found["seconds"].median(), "own_tau": seeds, **agreed})
     return pd.DataFrame(lines)
 
 

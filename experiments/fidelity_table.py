@@ -6,6 +6,7 @@ import fidelity
 import fidelity_bccd
 import fidelity_speed
 import pandas as pd
+from agreement import ceiling
 from strategies import RESULTS
 
 PROCESSES = 2
@@ -40,7 +41,7 @@ ROWS: tuple[tuple[str, str, int, str], ...] = (
 def fidelity_words() -> str:
     """What a quick score is worth."""
     order, truth = fidelity.truth_of()
-    top = fidelity.ceiling(truth)
+    top = ceiling(truth)
     table = fidelity.table()
     lines = [
         "| score | steps | tau (90 % interval) | rho | tau, better half | tau to one seed | place of its best |",

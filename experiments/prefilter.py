@@ -35,7 +35,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from fidelity import tau_b
+from agreement import tau_b
 from predictor import WIDTHS, Predictor, wiring
 from prefilter_ask import Filtered
 from prefilter_pool import Scorer, pool_rows

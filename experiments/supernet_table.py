@@ -7,6 +7,7 @@ from pathlib import Path
 import fidelity
 import numpy as np
 import pandas as pd
+from agreement import agreement, by_seed, drawn_taus
 from fidelity_speed import STUDY
 from fidelity_table import made_by
 from strategies import RESULTS
@@ -39,13 +40,13 @@ def table(path: Path = PATH) -> pd.DataFrame:
     names = ["way", "sharing", "budget", "steps"]
     lines, taus = [], []
     for key, group in rows.groupby(names, sort=False):
-        scores = fidelity.by_seed(group, "score", order)
+        scores = by_seed(group, "score", order)
         # The draws are the same whatever the scores, so that differences can be taken.
-        taus.append(fidelity.drawn_taus(scores, truth.mean(axis=0), np.random.default_rng(0), DRAWS))
+        taus.append(drawn_taus(scores, truth.mean(axis=0), np.random.default_rng(0), DRAWS))
         low, high = np.nanquantile(taus[-1], [LEVEL, 1 - LEVEL])
         once, own = group["supernet_cpu_seconds"].median(), group["cpu_seconds"].median()
         cost = {"once": once, "own": own, "seconds": own + once / STUDY}
-        lines.append({**dict(zip(names, key, strict=True)), **cost, **fidelity.agreement(scores, truth, draws=1)})
+        lines.append({**dict(zip(names, key, strict=True)), **cost, **agreement(scores, truth, draws=1)})
         lines[-1] |= {"low": low, "high": high}
     found = pd.DataFrame(lines)
     alone = found[found["way"] == "independent"].sort_values("steps")

@@ -18,21 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from nasneck.data import DetectionData, load_data
+from nasneck.decision import Choices
 from nasneck.device import resolve_device
 from nasneck.draw import draw_svg
 from nasneck.errors import ConfigError, StudyError
 from nasneck.experiment import FREE, Experiment, experiment_from_dict
 from nasneck.files import check_folder, write_atomically
 from nasneck.graph import NeckGraph
-from nasneck.necks import NECKS
 from nasneck.objective import pareto_front
 from nasneck.rows import trial_rows, write_csv
 from nasneck.runner import Desk
 from nasneck.runner.progress import Progress, Summary
 from nasneck.runner.spool import FOLDER, bring_home
 from nasneck.search_space import build_space
-from nasneck.settings import did_you_mean
-from nasneck.space import SearchSpace
+from nasneck.space import SearchSpace, fixed_neck
 from nasneck.strategy import STRATEGIES, Strategy, make_strategy
 from nasneck.study import Study, resume
 from nasneck.trial import Trial
@@ -85,7 +84,7 @@ def search(
     if resume_study and not held:
         raise StudyError(f"{out}: holds no study (there is no study.sqlite); start one without --resume")
     space = build_space(experiment.space, experiment.neck)
-    warm = [space.encode(_fixed(name, space)) for name in experiment.search.warm]
+    warm = [_warm(name, space) for name in experiment.search.warm]
     make = _strategy_maker(experiment, space)
     make()  # finds out what is wrong with its options
     if not experiment.resources.distributed:
@@ -200,17 +199,12 @@ def _strategy_maker(experiment: Experiment, space: SearchSpace) -> Callable[[], 
     return lambda: make_strategy(chosen.name, space.decisions, seed=experiment.seed, options=options)
 
 
-def _fixed(name: str, space: SearchSpace) -> NeckGraph:
-    if name not in NECKS:
-        raise ConfigError(f"[search] warm: unknown neck {name!r}{did_you_mean(name, NECKS)}")
-    graph = space.decode((0,) * len(space.decisions))
-    inputs = (graph.input_levels[0], graph.input_levels[-1])
-    levels = (graph.output_levels[0], graph.output_levels[-1])
-    repeats = getattr(space, "repeats", None)
+def _warm(name: str, space: SearchSpace) -> Choices:
     try:
-        return NECKS[name](inputs, levels) if repeats is None else NECKS[name](inputs, levels, repeats=repeats)
-    except TypeError:
-        raise ConfigError(f"[search] warm: {name!r} is not a neck that repeats, so it is not in the space") from None
+        graph = fixed_neck(name, space)
+    except ConfigError as error:
+        raise ConfigError(f"[search] warm: {error}") from None
+    return space.encode(graph)
 
 
 def _write_best(study: Study, space: SearchSpace, trial: Trial) -> None:

@@ -36,7 +36,7 @@ def additive(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("kernel", ["ridge", "pairs", "hamming", "wiring"])
 def test_an_additive_function_is_learnt_from_sixty_and_noise_is_not(kernel: str) -> None:
-    predictor, fidelity = importlib.import_module("predictor"), importlib.import_module("fidelity")
+    predictor, agreement = importlib.import_module("predictor"), importlib.import_module("agreement")
     choices, rewards = additive(260)
     if kernel == "wiring":  # it reads numbers
         choices = np.concatenate(
@@ -48,20 +48,20 @@ def test_an_additive_function_is_learnt_from_sixty_and_noise_is_not(kernel: str)
     for known in (rewards, shuffled):
         model = predictor.Predictor(kernel)
         model.fit(choices[:60], known[:60])
-        taus.append(fidelity.tau_b(model.predict(choices[60:]), rewards[60:]))
+        taus.append(agreement.tau_b(model.predict(choices[60:]), rewards[60:]))
     assert taus[0] > 0.75
     assert abs(taus[1]) < 0.3
 
 
 def test_pairs_learn_what_single_decisions_do_not_show() -> None:
-    predictor, fidelity = importlib.import_module("predictor"), importlib.import_module("fidelity")
+    predictor, agreement = importlib.import_module("predictor"), importlib.import_module("agreement")
     choices = np.random.default_rng(0).integers(2, size=(300, 3))
     rewards = (choices[:, 0] == choices[:, 1]) + 0.0
     tau = {}
     for kernel in ("ridge", "pairs"):
         model = predictor.Predictor(kernel)
         model.fit(choices[:100], rewards[:100])
-        tau[kernel] = fidelity.tau_b(model.predict(choices[100:]).round(6), rewards[100:])
+        tau[kernel] = agreement.tau_b(model.predict(choices[100:]).round(6), rewards[100:])
     assert tau["pairs"] > 0.7 > tau["ridge"] + 0.3
 
 

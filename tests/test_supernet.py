@@ -135,14 +135,14 @@ def test_training_stops_at_each_budget_and_goes_on(task: ProxyTask) -> None:
 
 
 def test_the_bootstrap_is_that_of_the_drawn_values() -> None:
-    fidelity = importlib.import_module("fidelity")
+    agreement = importlib.import_module("agreement")
     rng = np.random.default_rng(1)
     truth, scores = rng.normal(size=9), rng.integers(4, size=(2, 9)).astype(float)  # with ties
     again = np.random.default_rng(0)
     drawn = [again.integers(9, size=9) for _ in range(20)]
-    wanted = [np.mean([fidelity.tau_b(row[d], truth[d]) for row in scores]) for d in drawn]
-    assert fidelity.drawn_taus(scores, truth, np.random.default_rng(0), 20) == pytest.approx(wanted)
-    assert np.isnan(fidelity.drawn_taus(np.ones((1, 9)), truth, rng, 2)).all()
+    wanted = [np.mean([agreement.tau_b(row[d], truth[d]) for row in scores]) for d in drawn]
+    assert agreement.drawn_taus(scores, truth, np.random.default_rng(0), 20) == pytest.approx(wanted)
+    assert np.isnan(agreement.drawn_taus(np.ones((1, 9)), truth, rng, 2)).all()
 
 
 def made_up(sign: int) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,8 @@ from typing import Any
 from nasneck.decision import Choices
 from nasneck.errors import NasneckError
 from nasneck.graph import NeckGraph
-from nasneck.necks import NECKS
 from nasneck.proxy.paths import FairPaths
-from nasneck.space import FunctionSpace, SearchSpace
+from nasneck.space import FunctionSpace, SearchSpace, fixed_neck
 
 PUBLISHED = ("nas_fpn", "bifpn", "panet", "fpn")
 _SKETCHED = (8, 64)  # least and most paths of a sketch
@@ -21,18 +20,13 @@ def published(space: SearchSpace) -> NeckGraph | None:
 
     A space by a function is not asked: it would have to look through all that it holds.
     """
-    example = decoded(space, (0,) * len(space.decisions))
-    if example is None or isinstance(space, FunctionSpace):
+    if isinstance(space, FunctionSpace):
         return None
-    levels = [(found[0], found[-1]) for found in (example.input_levels, example.output_levels)]
-    repeats = getattr(space, "repeats", None)
-    depth = {} if repeats is None else {"repeats": repeats}
     for name in PUBLISHED:
-        for options in (depth, {}):
-            with contextlib.suppress(NasneckError, TypeError):  # other levels, or no neck that repeats
-                graph = NECKS[name](*levels, **options)
-                if graph in space:
-                    return graph
+        with contextlib.suppress(NasneckError):  # other levels, or no neck that repeats
+            graph = fixed_neck(name, space)
+            if graph in space:
+                return graph
     return None
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from nasneck.data.coco import CocoSplit
 from nasneck.errors import ConfigError
-from nasneck.graph import NeckGraph
-from nasneck.neck import Neck
 from nasneck.proxy.batches import Batches
 from nasneck.proxy.cached import CachedTraining
 from nasneck.proxy.candidate import Candidate, compile_candidate, with_head
@@ -124,35 +122,24 @@ class SharedTraining(CachedTraining):
         places = self._supernet_places()
         kept = self._features_of(places, progress)
         self._kept = None  # these features are of no use later
-        maker = _Maker(self._config, self._neck, self.in_channels, len(self._split.classes), self._device, self._amp)
-        return train_supernet(graphs, Batches(kept, places), maker=maker, config=config, progress=progress)
+        around = partial(
+            with_head,
+            config=config,
+            num_classes=len(self._split.classes),
+            seed=seed,
+            device=self._device,
+            amp=self._amp,
+        )
+        return train_supernet(
+            graphs,
+            Batches(kept, places),
+            compile=partial(compile_candidate, neck=self._neck, in_channels=self.in_channels, seed=seed),
+            with_head=around,
+            config=config,
+            progress=progress,
+        )
 
     def _supernet_places(self) -> list[list[int]]:
         supernet, size = self._config.supernet, self._config.train.batch_size
         steps = supernet.warm + supernet.path_steps // supernet.paths
         return self._places_of(self._others, seed=supernet.seed, steps=steps, batch_size=size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Maker:
-    """See :class:`nasneck.proxy.supernet.Maker`."""
-
-    config: ProxyConfig
-    neck: NeckConfig
-    in_channels: Mapping[int, int]
-    num_classes: int
-    device: torch.device
-    amp: bool
-
-    def compile(self, graph: NeckGraph) -> Neck:
-        return compile_candidate(graph, neck=self.neck, in_channels=self.in_channels, seed=self.config.supernet.seed)
-
-    def with_head(self, neck: Neck) -> Candidate:
-        return with_head(
-            neck,
-            config=self.config,
-            num_classes=self.num_classes,
-            seed=self.config.supernet.seed,
-            device=self.device,
-            amp=self.amp,
-        )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +25,8 @@ from nasneck.proxy.config import ProxyConfig
 from nasneck.proxy.fit import NotFinite, fit
 from nasneck.proxy.views import Progress, no_progress
 
-
-class Maker(Protocol):
-    """Makes candidates, in two parts."""
-
-    def compile(self, graph: NeckGraph) -> Neck:
-        """A neck with new weights."""
-        ...
-
-    def with_head(self, neck: Neck) -> Candidate:
-        """The candidate around it, with a new head."""
-        ...
+Compile = Callable[[NeckGraph], Neck]
+WithHead = Callable[[Neck], Candidate]
 
 
 class SharedWeights:
@@ -44,11 +34,12 @@ class SharedWeights:
 
     Args:
         first: Candidate whose weights are the first of them.
-        maker: Makes the others.
+        compile, with_head: Make the others: a neck with new weights, and the candidate around it with a new head.
     """
 
-    def __init__(self, first: Candidate, maker: Maker) -> None:
-        self._maker = maker
+    def __init__(self, first: Candidate, compile: Compile, with_head: WithHead) -> None:
+        self._compile = compile
+        self._with_head = with_head
         self._tensors: dict[str, Tensor] = {}
         self._add("neck", first.neck)
         self._add("head", first.detector.head)
@@ -70,12 +61,12 @@ class SharedWeights:
             NasneckError: a graph that fits neither backbone, canvas nor head.
         """
         with torch.device("meta"):  # its own weights are not drawn, since they are replaced
-            neck = self._maker.compile(graph)
+            neck = self._compile(graph)
         if not _by_key("neck", neck).keys() <= self._tensors.keys():
-            neck = self._maker.compile(graph)
-            self._add("neck", self._maker.with_head(neck).neck)  # on the device
+            neck = self._compile(graph)
+            self._add("neck", self._with_head(neck).neck)  # on the device
         self._assign("neck", neck)
-        found = self._maker.with_head(neck)
+        found = self._with_head(neck)
         self._add("head", found.detector.head)
         self._assign("head", found.detector.head)
         found.detector.train()
@@ -103,7 +94,8 @@ def train_supernet(
     graphs: Sequence[NeckGraph],
     batches: Batches,
     *,
-    maker: Maker,
+    compile: Compile,
+    with_head: WithHead,
     config: ProxyConfig,
     progress: Progress = no_progress,
 ) -> dict[str, Tensor]:
@@ -115,7 +107,7 @@ def train_supernet(
     Args:
         graphs: The first is the one that begins.
         batches: One for each step and update.
-        maker: Makes candidates.
+        compile, with_head: As for :class:`SharedWeights`.
         config: Optimiser, and how long.
         progress: Told (what, done, total).
 
@@ -129,13 +121,13 @@ def train_supernet(
         return lambda done, _: progress("supernet training", before + done, total)
 
     try:
-        first, others = _first(graphs, maker)
+        first, others = _first(graphs, lambda graph: with_head(compile(graph)))
 
         def warm_losses(step: int) -> dict[str, Tensor]:
             return batches.losses(first, step, first.outputs(batches.features(step)))
 
         fit([first.detector.train()], warm_losses, options, steps=warm, progress=report(0))
-        shared = SharedWeights(first, maker)
+        shared = SharedWeights(first, compile, with_head)
         paths = [path for path in (_built(shared.path, graph) for graph in others) if path is not None]
 
         def losses_at(step: int) -> dict[str, Tensor]:
@@ -162,10 +154,12 @@ def train_supernet(
     return shared.state
 
 
-def _first(graphs: Sequence[NeckGraph], maker: Maker) -> tuple[Candidate, Sequence[NeckGraph]]:
+def _first(
+    graphs: Sequence[NeckGraph], make: Callable[[NeckGraph], Candidate]
+) -> tuple[Candidate, Sequence[NeckGraph]]:
     """The first candidate that can be built, and the graphs after it."""
     for number, graph in enumerate(graphs):
-        found = _built(lambda graph: maker.with_head(maker.compile(graph)), graph)
+        found = _built(make, graph)
         if found is not None:
             return found, graphs[number + 1 :]
     raise ConfigError(f"none of {len(graphs)} candidates of the space can be built, so there are none to share weights")

@@ -6,7 +6,8 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from nasneck.decision import Decision
 from nasneck.errors import CompileError, ConfigError, SpaceError
 from nasneck.graph import NeckGraph
-from nasneck.neck import Neck
 from nasneck.necks import bifpn, fpn, nas_fpn, panet
 from nasneck.proxy import ProxyTask, SupernetConfig, TrainConfig
 from nasneck.proxy.batches import Batches
@@ -51,20 +51,14 @@ def make(task: ProxyTask, graph: NeckGraph, seed: int = 0) -> Candidate:
     )
 
 
-@dataclass(frozen=True)
-class Maker:
-    """Makes candidates as the fidelity does."""
-
-    task: ProxyTask
-
-    def compile(self, graph: NeckGraph) -> Neck:
-        return compile_candidate(graph, neck=NECK, in_channels=self.task.in_channels, seed=0)
-
-    def with_head(self, neck: Neck) -> Candidate:
-        task = self.task
-        return with_head(
-            neck, config=task.config, num_classes=len(task.data.classes), seed=0, device=task.device, amp=False
-        )
+def makers(task: ProxyTask) -> dict[str, Any]:
+    """What makes candidates, as for the fidelity."""
+    return {
+        "compile": partial(compile_candidate, neck=NECK, in_channels=task.in_channels, seed=0),
+        "with_head": partial(
+            with_head, config=task.config, num_classes=len(task.data.classes), seed=0, device=task.device, amp=False
+        ),
+    }
 
 
 def batches_of(task: ProxyTask, count: int) -> Batches:
@@ -79,7 +73,7 @@ def train(
 ) -> dict[str, Tensor]:
     config = replace(task.config, train=options, supernet=supernet)
     batches = batches_of(task, supernet.warm + len(graphs) // supernet.paths)
-    return train_supernet([PUBLISHED, *graphs], batches, maker=Maker(task), config=config)
+    return train_supernet([PUBLISHED, *graphs], batches, **makers(task), config=config)
 
 
 def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -87,7 +81,7 @@ def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_paths_share_tensors_of_the_same_name_and_shape(task: ProxyTask) -> None:
-    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
+    shared = SharedWeights(make(task, PUBLISHED), **makers(task))
     one, other, again = (shared.path(graph) for graph in (PUBLISHED, OTHER, PUBLISHED))
     mine, theirs = dict(one.neck.named_parameters()), dict(other.neck.named_parameters())
     assert mine and all(value is again.neck.get_parameter(name) for name, value in mine.items())
@@ -102,7 +96,7 @@ def test_paths_share_tensors_of_the_same_name_and_shape(task: ProxyTask) -> None
 
 
 def test_other_shapes_are_other_tensors(task: ProxyTask) -> None:
-    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
+    shared = SharedWeights(make(task, PUBLISHED), **makers(task))
     before, one = len(shared.state), shared.path(PUBLISHED)
     other = shared.path(bifpn(repeats=1))  # nodes p3..p7 with convolutions of other shapes, and new ones
     assert len(shared.state) > before
@@ -118,7 +112,7 @@ def test_other_shapes_are_other_tensors(task: ProxyTask) -> None:
 def test_necks_of_another_width_have_another_head(task: ProxyTask) -> None:
     space = load_space("bifpn")
     rng, widths = random.Random(0), set()
-    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
+    shared = SharedWeights(make(task, PUBLISHED), **makers(task))
     batches = batches_of(task, 1)
     paths = [shared.path(space.decode(space.sample(rng))) for _ in range(8)]
     for path in paths:
@@ -142,7 +136,7 @@ def test_necks_of_another_width_have_another_head(task: ProxyTask) -> None:
 @given(numbers=st.integers(0, 2**32))
 def test_a_path_computes_what_a_candidate_with_its_weights_does(task: ProxyTask, numbers: int) -> None:
     graph = SPACE.decode(SPACE.sample(random.Random(numbers)))
-    shared = SharedWeights(make(task, PUBLISHED), Maker(task))
+    shared = SharedWeights(make(task, PUBLISHED), **makers(task))
     path, own = shared.path(graph), make(task, graph, seed=numbers)
     inherit(own, shared.state)
     features = batches_of(task, 1).features(0)
@@ -155,7 +149,7 @@ def test_a_path_computes_what_a_candidate_with_its_weights_does(task: ProxyTask,
 
 
 def test_who_inherits_has_weights_of_its_own(task: ProxyTask) -> None:
-    shared = SharedWeights(make(task, PUBLISHED, seed=1), Maker(task))
+    shared = SharedWeights(make(task, PUBLISHED, seed=1), **makers(task))
     state = shared.state
     kept = copy.deepcopy(state)
     own = make(task, PUBLISHED, seed=2)
@@ -167,7 +161,7 @@ def test_who_inherits_has_weights_of_its_own(task: ProxyTask) -> None:
 
 
 def test_what_nobody_shares_stays_as_it_is(task: ProxyTask) -> None:
-    state = SharedWeights(make(task, PUBLISHED, seed=1), Maker(task)).state
+    state = SharedWeights(make(task, PUBLISHED, seed=1), **makers(task)).state
     own, drawn = make(task, bifpn(repeats=1), seed=2), make(task, bifpn(repeats=1), seed=2)
     inherit(own, state)
     fresh = [
@@ -208,7 +202,7 @@ def test_an_update_is_a_step_along_the_mean_gradient(task: ProxyTask) -> None:
         for part, module in (("head", first.detector.head), ("neck", first.neck)):
             for name, value in module.named_parameters():
                 value -= 0.001 * warm[f"{part}.{name} {'x'.join(map(str, value.shape))}"]
-    shared = SharedWeights(first, Maker(task))
+    shared = SharedWeights(first, **makers(task))
     each = [gradients(shared.path(graph), 1) for graph in graphs]
     expected = parameters(shared.state)
     moved = 0
@@ -249,9 +243,9 @@ def test_what_cannot_be_built_is_left_out(task: ProxyTask) -> None:
     unfit = fpn(inputs=(2, 5))
     assert train(task, [unfit, OTHER]).keys() == train(task, [OTHER, unfit]).keys() == train(task, [OTHER]).keys()
     config = replace(task.config, train=PLAIN, supernet=ONCE)
-    assert train_supernet([unfit, OTHER], batches_of(task, 2), maker=Maker(task), config=config)
+    assert train_supernet([unfit, OTHER], batches_of(task, 2), **makers(task), config=config)
     with pytest.raises(ConfigError, match="none of 2 candidates of the space can be built, so there are none to share"):
-        train_supernet([unfit, unfit], batches_of(task, 2), maker=Maker(task), config=config)
+        train_supernet([unfit, unfit], batches_of(task, 2), **makers(task), config=config)
 
 
 def test_a_training_that_diverges_says_so(task: ProxyTask) -> None:
