@@ -188,7 +188,7 @@ class SupernetConfig:
     def __post_init__(self) -> None:
         if self.warm < 1 or self.paths < 1 or self.path_steps < self.paths:
             raise ConfigError(
-                f"supernet: warm {self.warm} and paths {self.paths} must be at least 1, path_steps {self.path_steps} "
+                f"warm {self.warm} and paths {self.paths} must be at least 1, path_steps {self.path_steps} "
                 "at least paths"
             )
 
