@@ -75,12 +75,15 @@ class ResourcesConfig:
         cpus_per_trial: CPUs, and threads, of each worker.
         gpus_per_trial: GPUs of each; below 1 a share of one and of its memory. Null takes one each if there
             are as many, else an equal share; none where there are none or ``device`` is ``cpu``.
+        together: Candidates that a search in the process itself trains in turns, a step each, in batches of so many.
+            The ``frozen`` fidelity makes the features of a step once for all of them.
     """
 
     workers: int = 1
     address: str = ""
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None
+    together: int = 1
 
     def __post_init__(self) -> None:
         if self.workers < 0 or (self.workers == 0 and not self.address):
@@ -90,6 +93,12 @@ class ResourcesConfig:
         gpus = self.gpus_per_trial
         if gpus is not None and not (0 <= gpus <= 1 or (gpus < math.inf and gpus == int(gpus))):
             raise ConfigError(f"gpus_per_trial {gpus:g} must be a whole number or a part of one GPU, such as 0.5")
+        if self.together < 1:
+            raise ConfigError(f"together {self.together} must be at least 1")
+        if self.together > 1 and self.distributed:
+            raise ConfigError(
+                f"together {self.together} is for a search in one process; set it to 1, or workers to 1 without address"
+            )
 
     @property
     def distributed(self) -> bool:

@@ -53,10 +53,11 @@ class FakeTask:
         progress("work", 1, 1)
         self.prepared = True
 
-    def stages(
+    def stepwise(
         self, graph: NeckGraph, *, seed: int, rungs: Sequence[int], latencies: Mapping[str, float] | None
-    ) -> Iterator[Measurement]:
+    ) -> Iterator[Measurement | None]:
         assert self.prepared
+        yield None
         for rung, steps in enumerate(rungs):
             yield Measurement(State.PRUNED, reward=-reward(graph, seed), reward_kind="loss", rung=rung, steps=steps)
         yield replace(self.measures(graph, seed), rung=len(rungs))
@@ -106,6 +107,22 @@ def test_a_search_end_to_end() -> None:
         max(rewards[: n + 1]) for n in range(4)
     ]
     assert prepared == [("work", 1, 1)]
+
+
+def test_candidates_in_turns() -> None:
+    events: list[Progress] = []
+    result = search(make(resources={"together": 3}), "q", on_event=events.append)
+    # Three are begun before the first of them ends; then there is room for one more.
+    batches = [*((n, None) for n in range(3)), *((n, State.OK) for n in range(3)), (3, None), (3, State.OK)]
+    assert [(e.trial.number, e.trial.state) for e in events] == batches
+    with Study.read("q") as study:
+        together = [trial.measurement for trial in study.trials()]
+    search(make(), "p")
+    with Study.read("p") as study:
+        assert [trial.measurement for trial in study.trials()] == together
+    more = make(resources={"together": 2}, search={"trials": 5})
+    assert search(more, "q", resume_study=True).summary.measured == 5
+    assert result.summary.measured == 4
 
 
 def test_best_is_on_disk_as_soon_as_it_is_known() -> None:

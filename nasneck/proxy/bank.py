@@ -72,7 +72,7 @@ class FeatureBank:
         if needed > limit:
             raise ConfigError(
                 f"the features of {images} views need {needed:.0f} MiB, more than {name} {limit}; take fewer images "
-                "(train_limit), views or steps, a smaller canvas, or fidelity 'scratch'"
+                "(train_limit), views or steps, a smaller canvas, or fidelity 'frozen' or 'scratch'"
             )
 
     def get(

@@ -1,9 +1,10 @@
-"""Batches of stored features, and the losses of candidates on them."""
+"""Batches of features, and the losses of candidates on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,9 +13,16 @@ from nasneck.proxy.bank import Kept
 from nasneck.proxy.candidate import Candidate
 
 
+class BatchesByNumber(Protocol):
+    """What a training of neck and head looks at: :class:`Batches` or :class:`nasneck.proxy.passes.Passes`."""
+
+    def features(self, batch: int) -> list[Tensor]: ...
+    def losses(self, candidate: Candidate, batch: int, outputs: dict[str, Tensor]) -> dict[str, Tensor]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Batches by number.
+    """Batches of stored features.
 
     Args:
         kept: Features and targets.

@@ -16,7 +16,7 @@ from torch import Tensor
 from nasneck.backbone import Backbone
 from nasneck.data.coco import CocoSplit
 from nasneck.proxy.bank import FeatureBank, Kept
-from nasneck.proxy.batches import Batches
+from nasneck.proxy.batches import Batches, BatchesByNumber
 from nasneck.proxy.candidate import Candidate
 from nasneck.proxy.captured import WORTH, captured
 from nasneck.proxy.config import NeckConfig, ProxyConfig
@@ -67,13 +67,17 @@ class CachedTraining:
         self._views = StoredViews(train, canvas=config.canvas, augment=config.augment)
         self._bank = FeatureBank(features, device, config.memory_limit_mb, config.disk_limit_mb)
         self._bytes = feature_bytes(self._backbone, canvas=config.canvas, dtype=self._dtype)
-        # What can be known now is better said now than in the first trial.
-        self._bank.check(self._bytes, min(len(self._views), config.train.steps * config.train.batch_size))
+        self._check_room()
         if config.backbone.weights == "random":
             check_memory(config, views=len(self._views))
         self._kept: tuple[tuple[int, ...], Kept] | None = None
         self._splits: dict[CocoSplit, Kept] = {}
         self._backbone_digest = ""
+
+    def _check_room(self) -> None:
+        """What can be known now is better said now than in the first trial."""
+        train = self._config.train
+        self._bank.check(self._bytes, min(len(self._views), train.steps * train.batch_size))
 
     def backbone(self, seed: int) -> Backbone | None:
         """None: candidates get features, not images."""
@@ -121,17 +125,22 @@ class CachedTraining:
     def training(self, candidate: Candidate, *, seed: int, steps: int, batch_size: int) -> Iterator[Fit]:
         """The training of neck and head, which ends with the context."""
         self.prepare_weights()
+        with self._batches(seed=seed, steps=steps, batch_size=batch_size) as batches:
+            run = candidate.outputs
+            if self._device.type == "cuda" and self._config.cuda_graphs and steps >= WORTH:
+                with SLOT.working():
+                    run = captured(candidate, batches.features(0))
+
+            def losses_at(step: int) -> dict[str, Tensor]:
+                return batches.losses(candidate, step, run(batches.features(step)))
+
+            yield Fit([candidate.detector.train()], losses_at, self._config.train, steps=steps)
+
+    @contextlib.contextmanager
+    def _batches(self, *, seed: int, steps: int, batch_size: int) -> Iterator[BatchesByNumber]:
+        """What a training looks at."""
         places = self._places(seed=seed, steps=steps, batch_size=batch_size)
-        batches = Batches(self._features_of(places), places)
-        run = candidate.outputs
-        if self._device.type == "cuda" and self._config.cuda_graphs and steps >= WORTH:
-            with SLOT.working():
-                run = captured(candidate, batches.features(0))
-
-        def losses_at(step: int) -> dict[str, Tensor]:
-            return batches.losses(candidate, step, run(batches.features(step)))
-
-        yield Fit([candidate.detector.train()], losses_at, self._config.train, steps=steps)
+        yield Batches(self._features_of(places), places)
 
     @torch.inference_mode()
     def detect(self, candidate: Candidate, split: CocoSplit) -> dict[int, dict[str, Tensor]]:

@@ -145,7 +145,9 @@ class AugmentConfig:
     """Random views of training images; see :class:`nasneck.data.augment.Augment`.
 
     Args:
-        views: Views per image that the ``cached`` fidelity stores; ``scratch`` draws a new one each time.
+        views: Views per image that the ``cached`` fidelity stores, in turns from epoch to epoch; as many as a training
+            has epochs, and each has its own. Only those that are looked at are made. ``scratch`` and ``frozen`` draw
+            new ones each time.
         seed: Of the stored views.
         jitter: Smallest and largest scale relative to the letterboxed image.
         flip: Probability of a horizontal flip.
@@ -201,7 +203,9 @@ class ProxyConfig:
         fidelity: ``cached``: the backbone is trained once on the training split (with FPN as its neck), then
             frozen; candidates train neck and head on stored features. ``shared``: the same, and all start from weights
             that were trained for them together, once, on images that their own steps do not look at; it wants the
-            reward ``loss``. ``scratch``: the backbone trains along with every candidate, on images.
+            reward ``loss``. ``frozen``: as ``cached``, but nothing is stored: the backbone runs in every step, on views
+            that are new in every epoch, once for all candidates that are trained in turns
+            (``resources.together``). ``scratch``: the backbone trains along with every candidate, on images.
         reward: ``ap`` on the split asked for, or ``loss``: minus the mean training loss of the last 20
             steps, for which no AP is computed. The two are never on one scale.
         canvas: Side of the square that images are letterboxed into, px.
@@ -210,23 +214,23 @@ class ProxyConfig:
         backbone, detector, augment: See their classes.
         train: Of a candidate.
         supernet: Of the weights that candidates start from, for ``shared``.
-        backbone_train: Of the backbone, for ``cached`` and ``shared``; steps = 0 is not allowed, but weights other than
+        backbone_train: Of the backbone, for all but ``scratch``; steps = 0 is not allowed, but weights other than
             ``random`` are taken as they are, without training.
         store_dtype: Number format of stored features.
         memory_limit_mb: Views and features that would take more MiB of a process than this are refused.
         disk_limit_mb: Features that would take more MiB of the run's folder are refused. They are mapped into memory
             from there, and so shared by the workers of a machine; what does not fit into memory stays on the disk.
-        workers: Processes that read and augment images for ``scratch``; 0 reads in the process itself.
+        workers: Processes that read and augment images for ``scratch`` and ``frozen``; 0 reads in the process itself.
         amp: bfloat16 under autocast: ``auto`` where the device computes in it, ``on``, ``off``.
         channels_last: Whether maps and weights lie with their channels last, which is faster nearly everywhere.
-        cuda_graphs: Whether, for ``cached`` and ``shared`` on a GPU, neck and head are captured once and then launched
+        cuda_graphs: Whether, for all but ``scratch`` on a GPU, neck and head are captured once and then launched
             as a whole. The kernels are the same, launched faster.
         timeout_s: Longest evaluation of a candidate in seconds; 0 sets no limit.
         ap_backend: What computes AP: ``pycocotools``, ``faster_coco_eval`` (``pip install faster-coco-eval``, several
             times faster), or ``auto``, the latter where it is installed. Both give the same values.
     """
 
-    fidelity: Literal["cached", "shared", "scratch"] = "cached"
+    fidelity: Literal["cached", "shared", "frozen", "scratch"] = "cached"
     reward: Literal["ap", "loss"] = "ap"
     canvas: int = 128
     eval_jitter: tuple[float, float] = (1.0, 1.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from nasneck.errors import DataError
 from nasneck.evaluate import coco_ap
 from nasneck.graph import NeckGraph
 from nasneck.proxy.candidate import Candidate, build_candidate
-from nasneck.proxy.failure import failure, reason
+from nasneck.proxy.failure import OutOfTime, failure, reason
+from nasneck.proxy.fit import Fit
 from nasneck.trial import Measurement, State, latency_key
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evaluation:
-    """One evaluation of one graph; arguments as for :meth:`nasneck.proxy.task.ProxyTask.stages`."""
+    """One evaluation of one graph; arguments as for :meth:`nasneck.proxy.task.ProxyTask.stepwise`."""
 
     task: ProxyTask
     graph: NeckGraph
@@ -37,9 +38,17 @@ class Evaluation:
     # What holds for the candidate whatever comes of its training.
     _known: dict[str, Any] = field(init=False)
     _begin: float = field(init=False)
+    _away: float = field(init=False, default=0.0)  # seconds in which others had their turn
 
-    def stages(self) -> Iterator[Measurement]:
-        """See :meth:`nasneck.proxy.task.ProxyTask.stages`."""
+    def stepwise(self) -> Iterator[Measurement | None]:
+        """See :meth:`nasneck.proxy.task.ProxyTask.stepwise`."""
+        with contextlib.closing(self._attempts()) as found:
+            for measurement in found:
+                left = time.monotonic()
+                yield measurement
+                self._away += time.monotonic() - left
+
+    def _attempts(self) -> Generator[Measurement | None, None, None]:
         device = self.task.device
         reset_peak_memory(device)
         self._begin = time.monotonic()
@@ -48,8 +57,10 @@ class Evaluation:
         while True:
             try:
                 for found in self._attempt(batch_size):
+                    if found is None:
+                        yield None
                     # A second attempt does not stop again where the first one was let on.
-                    if found.state is not State.PRUNED or found.rung >= passed:
+                    elif found.state is not State.PRUNED or found.rung >= passed:
                         passed = found.rung + 1
                         yield self._with_costs(found)
                 return
@@ -67,7 +78,7 @@ class Evaluation:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _attempt(self, batch_size: int) -> Iterator[Measurement]:
+    def _attempt(self, batch_size: int) -> Iterator[Measurement | None]:
         task, known = self.task, self._known
         candidate = build_candidate(
             self.graph,
@@ -84,19 +95,26 @@ class Evaluation:
         if refused is not None:
             yield refused
             return
-        timeout = task.config.timeout_s
-        deadline = self._begin + timeout if timeout else math.inf
         with task.fidelity.training(candidate, seed=self.seed, steps=self.steps, batch_size=batch_size) as training:
             scores: tuple[float, ...] = ()
             for rung, stop in enumerate(self.rungs):
-                loss = training.advance(stop, deadline=deadline)
+                yield from self._train(training, stop)
+                loss = training.loss
                 early = {"reward": -loss, "reward_kind": "loss", "loss": loss, "steps": stop, "rung": rung}
                 text = f"stopped after {stop} of {self.steps} steps"
                 yield Measurement(State.PRUNED, **{**known, "scores": scores}, **early, text=text)
                 scores = (*scores, -loss)
                 known["scores"] = scores
-            loss = training.advance(self.steps, deadline=deadline)
+            yield from self._train(training, self.steps)
+            loss = training.loss
         yield Measurement(State.OK, **known, **self._reward(candidate, loss), rung=len(self.rungs))
+
+    def _train(self, training: Fit, stop: int) -> Iterator[None]:
+        limit = self.task.config.timeout_s
+        for _ in training.stepwise(stop):
+            if limit and self._seconds > limit:
+                raise OutOfTime(f"stopped after {training.done} of {self.steps} steps")
+            yield
 
     def _look_at(self, candidate: Candidate) -> Measurement | None:
         """Note what the neck costs before it is trained; a measurement if that is more than is allowed."""
@@ -133,4 +151,9 @@ class Evaluation:
 
     def _with_costs(self, measurement: Measurement) -> Measurement:
         peak = peak_memory_mb(self.task.device)
-        return replace(measurement, seconds=time.monotonic() - self._begin, peak_memory_mb=peak)
+        return replace(measurement, seconds=self._seconds, peak_memory_mb=peak)
+
+    @property
+    def _seconds(self) -> float:
+        """What this took so far, without the turns of others."""
+        return time.monotonic() - self._begin - self._away

@@ -5,11 +5,15 @@ from __future__ import annotations
 import torch
 
 from nasneck.errors import NasneckError
-from nasneck.proxy.fit import NotFinite, OutOfTime
+from nasneck.proxy.fit import NotFinite
 from nasneck.trial import State
 
 # torch has no exception of its own for these: what the allocators of CPU and CUDA libraries say.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class OutOfTime(Exception):
+    """The evaluation took longer than allowed."""
 
 
 def reason(error: Exception) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,6 @@ _CHECK = 10  # steps between checks for a loss that is not finite; on a GPU each
 
 class NotFinite(Exception):
     """The loss became NaN or infinite."""
-
-
-class OutOfTime(Exception):
-    """The evaluation took longer than allowed."""
 
 
 class Fit:
@@ -51,22 +46,14 @@ class Fit:
         self._optimizer = _optimizer(groups, config)
         self._recent: list[Tensor] = []
 
-    def advance(
-        self, to: int, *, deadline: float = math.inf, progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> float:
-        """Train until ``to`` steps are done; how often one stops on the way makes no difference.
+    def stepwise(self, to: int) -> Iterator[None]:
+        """Train until ``to`` steps are done and come back after each of them; others may have their turn there.
 
         Args:
             to: At most ``steps``.
-            deadline: ``time.monotonic()`` at which to give up.
-            progress: Told (done, total) now and then.
-
-        Returns:
-            The mean loss of the last 20 steps.
 
         Raises:
             NotFinite: found within 10 steps.
-            OutOfTime: past the deadline.
         """
         for step in range(self.done, to):
             with SLOT.working():
@@ -74,9 +61,29 @@ class Fit:
             self.done = step + 1
             if self.done % _CHECK == 0 or self.done == to:
                 _check(self._recent, self.done)
+            yield
+
+    def advance(self, to: int, *, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
+        """Train until ``to`` steps are done; how often one stops on the way makes no difference.
+
+        Args:
+            to: At most ``steps``.
+            progress: Told (done, total) now and then.
+
+        Returns:
+            The mean loss of the last 20 steps.
+
+        Raises:
+            NotFinite: found within 10 steps.
+        """
+        for _ in self.stepwise(to):
+            if self.done % _CHECK == 0 or self.done == to:
                 progress(self.done, self.steps)
-            if time.monotonic() > deadline:
-                raise OutOfTime(f"stopped after {self.done} of {self.steps} steps")
+        return self.loss
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the last 20 steps."""
         return float(torch.stack(self._recent).mean())
 
     def _step(self, step: int) -> None:
@@ -98,11 +105,10 @@ def fit(
     config: TrainConfig,
     *,
     steps: int,
-    deadline: float = math.inf,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
     """A training in one go; see :class:`Fit`."""
-    return Fit(modules, losses_at, config, steps=steps).advance(steps, deadline=deadline, progress=progress)
+    return Fit(modules, losses_at, config, steps=steps).advance(steps, progress=progress)
 
 
 def rate(step: int, steps: int, config: TrainConfig) -> float:

@@ -27,6 +27,7 @@ from nasneck.proxy.config import NeckConfig, ProxyConfig, SupernetConfig
 from nasneck.proxy.deployed import Deployed
 from nasneck.proxy.evaluation import Evaluation
 from nasneck.proxy.fit import Fit
+from nasneck.proxy.frozen import FrozenTraining
 from nasneck.proxy.scratch import ScratchTraining
 from nasneck.proxy.shared import SharedTraining
 from nasneck.proxy.views import Progress, no_progress, shown_truth
@@ -37,7 +38,8 @@ VERSION = 1  # of the evaluation; raise it when the same settings would give oth
 
 
 class Fidelity(Protocol):
-    """How candidates are trained: :class:`CachedTraining`, :class:`SharedTraining` or :class:`ScratchTraining`."""
+    """How candidates are trained: by :class:`CachedTraining`, :class:`SharedTraining`, :class:`FrozenTraining` or
+    :class:`ScratchTraining`."""
 
     in_channels: dict[int, int]
 
@@ -120,6 +122,8 @@ class ProxyTask:
         options: Any = {"store": store, "features": features, "device": device, "amp": amp, "weights": weights}
         if config.fidelity == "cached":
             return CachedTraining(config, neck, train, **options)
+        if config.fidelity == "frozen":
+            return FrozenTraining(config, neck, train, **options)
         if space is None:
             raise ConfigError("fidelity 'shared' needs the search space whose candidates share weights")
         return SharedTraining(config, neck, train, **options, space=space)
@@ -189,6 +193,24 @@ class ProxyTask:
             At each stop what is known of the candidate if it went no further: state ``pruned``, as its reward minus
             the mean loss of the last 20 steps. In the end the measurement of :meth:`evaluate`.
         """
+        found = self.stepwise(graph, seed=seed, split=split, steps=steps, rungs=rungs, latencies=latencies)
+        return (measurement for measurement in found if measurement is not None)
+
+    def stepwise(
+        self,
+        graph: NeckGraph,
+        *,
+        seed: int,
+        split: str = "reward",
+        steps: int | None = None,
+        rungs: Sequence[int] = (),
+        latencies: Mapping[str, float] | None = None,
+    ) -> Iterator[Measurement | None]:
+        """As :meth:`stages`, with a None after each training step: other candidates may have their turn there.
+
+        Those that take turns step by step look at the same images at the same time. What the ``frozen`` fidelity makes
+        of these is made once for all of them.
+        """
         images = self._split(split)
         steps = self._steps(steps)
         if list(rungs) != sorted(set(rungs)) or any(not 0 < rung < steps for rung in rungs):
@@ -204,7 +226,7 @@ class ProxyTask:
             steps=steps,
             rungs=tuple(rungs),
             latencies=latencies or {},
-        ).stages()
+        ).stepwise()
 
     def context(self, *, seed: int, split: str = "reward", steps: int | None = None) -> dict[str, Any]:
         """Everything but the graph that :meth:`evaluate` depends on, ready for JSON; prepares the weights."""

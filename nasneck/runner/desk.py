@@ -58,12 +58,14 @@ class Job(Generic[G]):
         graph: What to evaluate.
         cache_key: Under which its measurement will count.
         latencies: Of this graph, as far as they are known: what was measured once is not measured again.
+        left: Whether an earlier run had begun to measure it.
     """
 
     trial: Trial
     graph: G
     cache_key: str
     latencies: Mapping[str, float] = field(default_factory=dict)
+    left: bool = False
 
     @property
     def number(self) -> int:
@@ -178,7 +180,7 @@ class Desk(Generic[G]):
                 continue
             job = self._take(trial, graph, problem)
             if job is not None:
-                return job
+                return replace(job, left=True)
         while not self._full and not self._stuck:
             try:
                 trial, graph, problem = next(self._candidates)

@@ -24,8 +24,10 @@ def hard_limit(timeout_s: float) -> float:
 
 
 @contextlib.contextmanager
-def interrupted_after(seconds: float) -> Iterator[None]:
-    """Raise :class:`Overdue` in what runs inside, after so many seconds.
+def interrupted_after(seconds: float, *, limit_s: float | None = None) -> Iterator[None]:
+    """Raise :class:`Overdue` in what runs inside, after so many seconds; at once if they are over.
+
+    ``limit_s`` is the limit that its text names, if these seconds are what is left of one.
 
     By an alarm signal, so it works in the main thread alone (elsewhere nothing happens), and reaches whatever waits
     or runs in Python; code in C is interrupted when it returns.
@@ -35,10 +37,11 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         return
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise Overdue(f"interrupted: it did not come to an end within {seconds:.0f} s")
+        limit = seconds if limit_s is None else limit_s
+        raise Overdue(f"interrupted: it did not come to an end within {limit:.0f} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
     try:
         yield
     finally:

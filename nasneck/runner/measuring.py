@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
@@ -11,8 +12,8 @@ from nasneck.runner.limit import Overdue
 from nasneck.trial import Measurement, Outcome, State, Trial
 
 Values = Callable[[Measurement], tuple[float, ...]]
-# Measures a graph, given it and perhaps known latencies; see ``stages``.
-Evaluate = Callable[..., Measurement | Iterator[Measurement]]
+# Measures a graph, given it and perhaps known latencies; see ``stepwise``.
+Evaluate = Callable[..., Measurement | Iterator[Measurement | None]]
 
 
 def reward_alone(measurement: Measurement) -> tuple[float, ...]:
@@ -29,14 +30,17 @@ def outcome_of(measurement: Measurement, values: Values = reward_alone) -> Outco
     return Outcome(told, state=measurement.state, rung=measurement.rung, text=measurement.text)
 
 
-def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) -> Generator[Measurement, None, None]:
+def stepwise(
+    evaluate: Evaluate, graph: object, latencies: Mapping[str, float]
+) -> Generator[Measurement | None, None, None]:
     """Evaluate; whatever goes wrong becomes a measurement with a state and one line of text.
 
     ``KeyboardInterrupt`` and ``SystemExit`` pass.
 
     Args:
         evaluate: Returns a measurement, or an iterator: of what is known at each rung (state ``pruned``: what to
-            record if it goes no further), and of the whole measurement in the end.
+            record if it goes no further), and of the whole measurement in the end; a None between them says that
+            others may have their turn.
         graph: What to evaluate.
         latencies: Known ones of this graph. Passed on only if there are any, so that a function of a graph alone
             is an evaluator too.
@@ -46,8 +50,8 @@ def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) ->
         if isinstance(found, Iterator):
             came = False
             for measurement in found:
-                came = True
-                yield _checked(measurement)
+                came = came or measurement is not None
+                yield None if measurement is None else _checked(measurement)
             if not came:
                 yield Measurement(State.ERROR, text="the evaluator gave nothing")
         else:
@@ -58,6 +62,14 @@ def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) ->
         yield Measurement(State.TIMEOUT, text=str(error))
     except Exception as error:
         yield Measurement(State.ERROR, text=one_line(error))
+
+
+def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) -> Generator[Measurement, None, None]:
+    """As :func:`stepwise`, from one measurement to the next."""
+    with contextlib.closing(stepwise(evaluate, graph, latencies)) as found:
+        for measurement in found:
+            if measurement is not None:
+                yield measurement
 
 
 def measure(evaluate: Evaluate, graph: object) -> Measurement:

@@ -75,7 +75,7 @@ def halving_of(experiment: Experiment, study: Study) -> Halving | None:
 def evaluator(task: ProxyTask, experiment: Experiment) -> Evaluate:
     """What measures graphs for a search."""
 
-    def evaluate(graph: NeckGraph, latencies: Mapping[str, float] | None = None) -> Iterator[Measurement]:
-        return task.stages(graph, seed=experiment.seed, rungs=experiment.halving.steps, latencies=latencies)
+    def evaluate(graph: NeckGraph, latencies: Mapping[str, float] | None = None) -> Iterator[Measurement | None]:
+        return task.stepwise(graph, seed=experiment.seed, rungs=experiment.halving.steps, latencies=latencies)
 
     return evaluate

@@ -1,4 +1,4 @@
-"""One candidate at a time, in this process."""
+"""In this process, one candidate at a time or a few in turns."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ class LocalWorkplace:
         store: Folder for features and the weights that candidates start from.
     """
 
-    workers = 1
-
     def __init__(self, experiment: Experiment, data: DetectionData, *, store: Path) -> None:
         self._experiment = experiment
         self._task = ProxyTask(
@@ -50,6 +48,11 @@ class LocalWorkplace:
         """Nothing was started."""
 
     @property
+    def workers(self) -> int:
+        """Candidates that take turns."""
+        return self._experiment.resources.together
+
+    @property
     def computed(self) -> dict[str, Any]:
         """Device and number format of this process."""
         return computed_by(self._task)
@@ -67,10 +70,15 @@ class LocalWorkplace:
         return self._task.deployed.refuse(graph)
 
     def run(self, desk: Desk[NeckGraph], space: SearchSpace, *, folder: Path) -> Summary:
-        """Measure one after another."""
+        """Measure until the desk has no more jobs."""
         experiment = self._experiment
-        halving = halving_of(experiment, desk.study)
-        return run(desk, evaluator(self._task, experiment), halving=halving, timeout_s=experiment.proxy.timeout_s)
+        return run(
+            desk,
+            evaluator(self._task, experiment),
+            halving=halving_of(experiment, desk.study),
+            timeout_s=experiment.proxy.timeout_s,
+            together=experiment.resources.together,
+        )
 
 
 def computed_by(task: ProxyTask) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_every_neck_trains(shapes: DetectionData, name: str) -> None:
     assert m.latency_ms and m.peak_memory_mb
 
 
-@pytest.mark.parametrize("fidelity", ["cached", "scratch"])
+@pytest.mark.parametrize("fidelity", ["cached", "frozen", "scratch"])
 def test_a_training_is_that_of_the_cpu(shapes: DetectionData, tmp_path: Path, fidelity: str) -> None:
     """Up to the order of sums; a training leaves no room for more than the first steps."""
     torch.backends.cudnn.allow_tf32 = False

@@ -56,7 +56,7 @@ def test_tables_change_single_keys_of_a_preset() -> None:
         ({"train": {"warmup": 1.5}}, r"warmup 1.5 must lie in 0\.\.1"),
         ({"train": {"drops": [0.5, 8]}}, r"drops \[0.5, 8.0\] are shares of the steps"),
         ({"train": {"optimizer": "adam"}}, "optimizer: 'adam' is not one of 'adamw', 'sgd'"),
-        ({"fidelity": "fast"}, "fidelity: 'fast' is not one of 'cached', 'shared', 'scratch'"),
+        ({"fidelity": "fast"}, "fidelity: 'fast' is not one of 'cached', 'shared', 'frozen', 'scratch'"),
         ({"reward": "map"}, "reward: 'map' is not one of 'ap', 'loss'"),
         ({"canvas": 16}, "canvas 16 px is too small"),
         ({"augment": {"views": 0}}, "views 0 must be at least 1"),

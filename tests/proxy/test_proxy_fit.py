@@ -1,12 +1,11 @@
 import math
-import time
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from nasneck.proxy import TrainConfig
-from nasneck.proxy.fit import NotFinite, OutOfTime, fit, rate
+from nasneck.proxy.fit import Fit, NotFinite, fit, rate
 
 
 def line(seed: int = 0) -> nn.Linear:
@@ -105,10 +104,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(bad: float) -> None:
     assert len(calls) == 20
 
 
-def test_the_deadline_stops_the_run() -> None:
-    module = line()
-    with pytest.raises(OutOfTime, match="stopped after 1 of 50 steps"):
-        fit([module], losses_of(module), TrainConfig(), steps=50, deadline=time.monotonic() - 1)
+def test_a_training_comes_back_after_each_step() -> None:
+    whole, stopped = line(), line()
+    stopped.load_state_dict(whole.state_dict())
+    loss = fit([whole], losses_of(whole), TrainConfig(), steps=25)
+    training = Fit([stopped], losses_of(stopped), TrainConfig(), steps=25)
+    assert [training.done for _ in training.stepwise(7)] == list(range(1, 8))
+    assert training.advance(25) == training.loss == loss
+    assert list(training.stepwise(25)) == []
 
 
 def test_progress_is_told() -> None:

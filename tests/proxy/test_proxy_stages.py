@@ -41,7 +41,7 @@ def with_objective(shapes: DetectionData, store: Any) -> Any:
     return make
 
 
-@pytest.mark.parametrize("fidelity", ["cached", "scratch"])
+@pytest.mark.parametrize("fidelity", ["cached", "frozen", "scratch"])
 def test_stops_make_no_difference(make_task: MakeTask, fidelity: str) -> None:
     task = make_task(fidelity=fidelity, train=SCRATCH) if fidelity == "scratch" else make_task()
     steps = task.config.train.steps
@@ -124,8 +124,8 @@ def test_latency_is_measured_alone_before_the_training(with_objective: Any, monk
 
     monkeypatch.setattr(deployed_module, "SLOT", Watched())
     monkeypatch.setattr(deployed_module, "measure_latency", measure)
-    advance = Fit.advance
-    monkeypatch.setattr(Fit, "advance", lambda self, to, **k: happened.append("training") or advance(self, to, **k))
+    stepwise = Fit.stepwise
+    monkeypatch.setattr(Fit, "stepwise", lambda self, to: happened.append("training") or stepwise(self, to))
     m = with_objective(image_size=(96, 64), latency_runs=7).evaluate(fpn(), seed=0, steps=2)
     assert happened == ["alone", ("latency", (96, 64), 7, True), "over", "training"]
     assert m.latency_ms == 3.5

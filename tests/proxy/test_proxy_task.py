@@ -64,7 +64,7 @@ def test_it_learns(task: ProxyTask) -> None:
     assert longer.loss < 0.8 * short.loss
 
 
-@pytest.mark.parametrize("fidelity", ["cached", "scratch"])
+@pytest.mark.parametrize("fidelity", ["cached", "frozen", "scratch"])
 def test_equal_seeds_give_equal_measurements_whatever_came_before(make_task: MakeTask, fidelity: str) -> None:
     make = lambda: make_task(fidelity=fidelity, train=SCRATCH)  # noqa: E731  a local shorthand
     first = make()
@@ -81,14 +81,15 @@ def test_equal_seeds_give_equal_measurements_whatever_came_before(make_task: Mak
     assert alone.loss != first.evaluate(fpn(), seed=2).loss
 
 
-@pytest.mark.parametrize("fidelity", ["cached", "scratch"])
+@pytest.mark.parametrize("fidelity", ["cached", "frozen", "scratch"])
 def test_the_seed_orders_the_batches(make_task: MakeTask, fidelity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(fidelity=fidelity, train=SCRATCH)
     task.prepare()
     seeds: list[int] = []
     where = f"nasneck.proxy.{fidelity}.batch_order"
     monkeypatch.setattr(where, lambda *a, **o: seeds.append(o["seed"]) or batch_order(*a, **o))
-    monkeypatch.setattr("nasneck.proxy.scratch.Views", lambda *a, **o: seeds.append(o["seed"]) or Views(*a, **o))
+    views = f"nasneck.proxy.{fidelity}.Views"  # cached ones have a seed of their own
+    monkeypatch.setattr(views, lambda *a, **o: seeds.append(o["seed"]) or Views(*a, **o), raising=False)
     for seed in (3, 8):
         assert task.evaluate(fpn(), seed=seed).state is State.OK
     assert sorted(set(seeds)) == [3, 8]
@@ -385,7 +386,7 @@ class TestCacheKey:
         ]
         assert len({key, *others}) == 1 + len(others)
 
-    @pytest.mark.parametrize("fidelity", ["cached", "scratch"])
+    @pytest.mark.parametrize("fidelity", ["cached", "frozen", "scratch"])
     def test_it_sees_what_is_in_a_file_of_weights(self, make_task: MakeTask, tmp_path: Path, fidelity: str) -> None:
         path = tmp_path / "given.pt"
         keys = set()
