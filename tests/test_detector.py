@@ -250,3 +250,21 @@ def test_a_neck_for_another_backbone_is_refused() -> None:
     neck = compile_neck(fpn(), {3: 8, 4: 16, 5: 32}, 16)
     with pytest.raises(ConfigError, match=r"the neck takes C3: 8, .*, but the backbone gives C3: 16"):
         build_detector("fcos", build_backbone("resnet10", width=8), neck, num_classes=1)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_norm_of_a_head_gives_what_torch_gives_in_the_layout_it_was_given(layout: torch.memory_format) -> None:
+    light = detector("fcos_light").head.classification_head.conv[1]  # type: ignore[union-attr]
+    plain = nn.GroupNorm(light.num_groups, light.num_channels)
+    with torch.no_grad():
+        light.weight.uniform_(0.5, 2)
+        light.bias.normal_()
+    plain.load_state_dict(light.state_dict())
+    x = torch.randn(2, light.num_channels, 5, 3).contiguous(memory_format=layout)
+    ours, theirs = x.clone().requires_grad_(), x.contiguous().requires_grad_()
+    found, expected = light(ours), plain(theirs)
+    assert found.is_contiguous(memory_format=layout) and torch.equal(found, expected)
+    weights = torch.randn_like(expected)
+    for out in (found, expected):
+        (out * weights).sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
