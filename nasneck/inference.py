@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from nasneck import functional, fused
+from nasneck import convs, functional, fused
 from nasneck.cells import FrozenBatchNorm2d
 
 # Which argument is there for its size only.
@@ -57,6 +57,7 @@ def inference_body(body: fx.GraphModule) -> fx.GraphModule:
     fold_norms(ready)
     fix_shares(ready)
     lay_channels_last(ready)
+    choose_libraries(ready)
     overwrite(ready.graph)
     ready.delete_all_unused_submodules()
     ready.graph.lint()
@@ -139,6 +140,14 @@ def lay_channels_last(body: fx.GraphModule) -> None:
         else:
             for node in laterals:
                 _follow(node, fused.as_channels_last)
+
+
+def choose_libraries(body: fx.GraphModule) -> None:
+    """Let convolutions be computed by the library that is faster for them on this machine."""
+    for node in body.graph.nodes:
+        module = _module(body, node)
+        if isinstance(module, nn.Conv2d):
+            convs.choose(module, of_feature=getattr(node.args[0], "target", None) is fused.enter)
 
 
 def overwrite(code: fx.Graph) -> None:

@@ -1,0 +1,253 @@
+"""Convolutions of the inference form by the faster library: equal values, who takes it when, copies and exports."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from nasneck import compile_neck, convs, necks
+from nasneck.cost import count_macs, feature_shapes
+from nasneck.neck import Neck
+
+WIDTHS = {3: 256, 4: 384, 5: 512}
+CHANNELS = 128
+IMAGE = (256, 384)
+NECKS = ["bifpn", "fpn", "nas_fpn"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=[False, True], ids=["fast products", "slow products"])
+def slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(convs, "products_are_slow", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the functions that have been called instead of torch's convolution."""
+    names: list[str] = []
+
+    def watch(name: str) -> None:
+        function = getattr(torch, name)
+
+        def call(*args: object) -> Tensor:
+            names.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(torch, name, call)
+
+    watch("addmm")
+    watch("mkldnn_convolution")
+    return names
+
+
+def build(name: str, channels: int = CHANNELS) -> Neck:
+    torch.manual_seed(0)
+    options = {} if name == "fpn" else {"repeats": 1}
+    neck = compile_neck(necks.NECKS[name](**options), [WIDTHS[level] for level in (3, 4, 5)], channels)
+    for module in neck.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(std=0.5)
+            module.running_var.uniform_(0.5, 2)
+    return neck.eval()
+
+
+def features(neck: Neck, batch: int = 1) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator) for shape in feature_shapes(neck, IMAGE, batch)]
+
+
+def kinds(neck: Neck) -> set[type]:
+    return {type(module) for module in neck.modules() if isinstance(module, nn.Conv2d)}
+
+
+def assert_equal(got: list[Tensor], want: list[Tensor]) -> None:
+    for a, b in zip(got, want, strict=True):
+        assert float((a - b).abs().max()) <= 5e-6 * float(b.abs().max())
+
+
+@pytest.mark.parametrize("name", NECKS)
+def test_equal(name: str, slow: bool, taken: list[str]):
+    neck = build(name)
+    ready = neck.optimize_for_inference()
+    assert (convs.Direct if slow else convs.Lateral) in kinds(ready)
+    for batch in (1, 2):
+        maps = features(neck, batch)
+        before = [x.clone() for x in maps]
+        with torch.no_grad():
+            want = neck(maps)
+        taken.clear()
+        got = ready(maps)
+        assert set(taken) == ({"mkldnn_convolution"} if slow else {"addmm"} if batch == 1 else set())
+        assert_equal(got, want)
+        assert all(x.is_contiguous(memory_format=torch.channels_last) for x in got)
+        assert_equal(ready([x.contiguous(memory_format=torch.channels_last) for x in maps]), want)
+        assert all(map(torch.equal, maps, before))
+
+
+def test_narrow_laterals_and_small_maps_stay_with_torch(slow: bool, taken: list[str]):
+    neck = build("fpn", 64)
+    ready = neck.optimize_for_inference()
+    assert kinds(ready) == ({nn.Conv2d, convs.Direct} if slow else {nn.Conv2d})
+    ready(features(neck))
+    # of 32x48 and 16x24 cells; not of 8x12
+    assert taken == (["mkldnn_convolution"] * 2 if slow else [])
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "direct"), [(256, 8, False), (32, 16, False), (64, 16, True), (64, 64, True)]
+)
+def test_oneDNN_is_for_what_outlasts_its_start(
+    channels: int, side: int, direct: bool, monkeypatch: pytest.MonkeyPatch, taken: list[str]
+):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: True)
+    conv, x = nn.Conv2d(channels, channels, 3, stride=2, padding=1), torch.randn(1, channels, side, side)
+    want = conv(x)
+    convs.choose(conv, of_feature=False)
+    assert_close(conv(x), want)
+    assert bool(taken) is direct
+
+
+def test_features_cut_out_of_others(slow: bool):
+    neck = build("fpn")
+    maps = [x[..., 1:-1, 1:-1] for x in features(neck)]
+    with torch.no_grad():
+        assert_equal(neck.optimize_for_inference()(maps), neck(maps))
+
+
+def test_convolutions_that_oneDNN_has_no_arguments_for_stay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: True)
+    for options in ({"groups": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}):
+        conv = nn.Conv2d(128, 128, 3, **options)
+        convs.choose(conv, of_feature=False)
+        assert type(conv) is nn.Conv2d
+
+
+def test_a_lateral_needs_a_plain_product(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: False)
+    for conv, of_feature in (
+        (nn.Conv2d(8, 128, 1), False),
+        (nn.Conv2d(8, 128, 3), True),
+        (nn.Conv2d(8, 128, 1, stride=2), True),
+        (nn.Conv2d(8, 128, 1, padding=1), True),
+        (nn.Conv2d(8, 127, 1), True),
+    ):
+        convs.choose(conv, of_feature=of_feature)
+        assert type(conv) is nn.Conv2d
+    x, conv = torch.randn(1, 8, 16, 24), nn.Conv2d(8, 128, 1, bias=False)
+    want = conv(x)
+    convs.choose(conv, of_feature=True)
+    assert type(conv) is convs.Lateral
+    assert_close(conv(x), want)  # it has no bias to start from
+
+
+def test_what_is_not_computed_eagerly_in_float32_goes_to_torch(slow: bool, taken: list[str]):
+    neck = build("fpn")
+    ready, maps = neck.optimize_for_inference(), features(neck)
+    assert count_macs(ready, IMAGE) == count_macs(neck, IMAGE)
+    double = copy.deepcopy(ready).double()
+    with torch.no_grad():
+        assert_close(double([x.double() for x in maps]), build("fpn").double()([x.double() for x in maps]))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert ready(maps)[0].dtype is torch.bfloat16
+    half = copy.deepcopy(ready).to(torch.bfloat16)
+    assert half([x.to(torch.bfloat16) for x in maps])[0].dtype is torch.bfloat16
+    assert [x.shape for x in copy.deepcopy(ready).to("meta")([x.to("meta") for x in maps])]
+    with pytest.raises(RuntimeError):
+        double(maps)
+    with pytest.raises(RuntimeError):
+        ready([x.double() for x in maps])
+    assert not taken
+
+
+def test_more_threads_leave_laterals_to_torch(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: False)
+    neck = build("fpn")
+    ready, maps = neck.optimize_for_inference(), features(neck)
+    torch.set_num_threads(2)
+    ready(maps)
+    assert not taken
+
+
+@pytest.mark.parametrize("name", ["fpn", "nas_fpn"])
+def test_compiled_and_exported(name: str, slow: bool, taken: list[str]):
+    neck = build(name)
+    ready, maps = neck.optimize_for_inference(), features(neck)
+    want = ready(maps)
+    taken.clear()
+    program = torch.export.export(ready, (maps,))
+    assert_equal(program.module()(maps), want)
+    assert_equal(torch.compile(ready, backend="eager", fullgraph=True)(maps), want)
+    assert not taken
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning", "ignore:.*:DeprecationWarning")
+def test_traced(slow: bool, taken: list[str]):
+    """Else it would hold for the size of the map alone."""
+    conv = nn.Conv2d(256, 128, 1).requires_grad_(False)
+    convs.choose(conv, of_feature=True)
+    traced = torch.jit.trace(conv, torch.randn(1, 256, 32, 48), check_trace=False)
+    assert not taken
+    x = torch.randn(2, 256, 16, 16)
+    assert_close(traced(x), conv(x))
+
+
+def test_copies(slow: bool):
+    neck = build("fpn")
+    ready, maps = neck.optimize_for_inference(), features(neck)
+    want = ready(maps)
+    other = build("fpn").optimize_for_inference()
+    other.load_state_dict(ready.state_dict())
+    for clone in (copy.deepcopy(ready), pickle.loads(pickle.dumps(ready)), ready.optimize_for_inference(), other):
+        assert kinds(clone) == kinds(ready) and all(map(torch.equal, clone(maps), want))
+    assert kinds(neck) == {nn.Conv2d}
+
+
+@pytest.mark.parametrize(("seconds", "slow"), [((1.0, 0.5), True), ((1.0, 0.9), False), ((0.5, 1.0), False)])
+def test_products_are_slow_where_oneDNN_is_much_faster(
+    seconds: tuple[float, float], slow: bool, monkeypatch: pytest.MonkeyPatch, taken: list[str]
+):
+    def least(product, direct, **_):
+        assert_close(product(), direct().permute(0, 2, 3, 1).reshape(-1, 256))
+        return list(seconds)
+
+    monkeypatch.setattr(convs, "_least_seconds", least)
+    assert convs.products_are_slow.__wrapped__() is slow
+    assert taken == ["mkldnn_convolution"]
+
+
+def test_the_least_time_of_each_in_turns():
+    calls: list[str] = []
+    times = convs._least_seconds(
+        lambda: calls.append("a") or torch.randn(256, 256) @ torch.randn(256, 256),
+        lambda: calls.append("b") or torch.zeros(1),
+        rounds=3,
+    )
+    assert calls == ["a", "b"] * 3 and times[0] > times[1] >= 0
+
+
+def test_without_oneDNN_products_are_not_slow(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not convs.products_are_slow.__wrapped__()
+
+
+def test_a_neck_made_elsewhere_runs_without_oneDNN(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: True)
+    ready = build("fpn").optimize_for_inference()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    ready(features(ready))
+    assert not taken
