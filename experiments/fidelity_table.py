@@ -7,6 +7,7 @@ import fidelity_bccd
 import fidelity_speed
 import pandas as pd
 from agreement import ceiling
+from step_table import step_words, views_words
 from strategies import RESULTS
 
 PROCESSES = 2
@@ -107,7 +108,8 @@ def speed_words() -> str:
         + "\n".join(table)
         + f"\n\n{made_by(rows)}\n\n"
         "K candidates that take turns in one process and share what is fetched, in time against one after another:"
-        f" {ratios}. So nasneck does not do it on the CPU. {made_by(together)}"
+        f" {ratios}. So stored features are no reason for it on the CPU; passes of a backbone are (`frozen`, below)."
+        f" {made_by(together)}"
     )
 
 
@@ -126,9 +128,11 @@ def fidelity_section() -> str:
     parts = [
         "### How fast can a candidate be scored?",
         speed_words(),
+        step_words(),
         fidelity_words(),
         made_by(truth),
         made_by(scores),
         fidelity_bccd.words(),
+        views_words(),
     ]
     return "\n" + "\n\n".join(part for part in parts if part) + "\n\n"

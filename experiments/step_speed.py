@@ -38,7 +38,8 @@ from nasneck.proxy.views import Target, Views
 from nasneck.rows import write_csv
 
 IMAGES = 64
-STEPS = 100_000 // 16  # more than a run makes: the rate does not fall on the way
+STEPS = 100_000 // 16  # more than a run makes
+BLOCK_S = 1.0  # of a way in a round, about
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def measure(
         blocks = {}
         for way, made in trainings.items():
             first = min(seconds(made, 1) for _ in range(2))
-            blocks[way] = max(1, round(1.0 / first / len(made)))  # about a second each
+            blocks[way] = max(1, round(BLOCK_S / first / len(made)))
         times: dict[Way, list[float]] = {way: [] for way in ways}
         for turn in range(rounds):
             for way in ways[:: 1 if turn % 2 else -1]:

@@ -8,8 +8,8 @@ For each experiment NAME there: ``NAME_compare.csv`` (a comparison), and if pres
 strategies ``NAME_STRATEGY_trials.csv`` and ``NAME_best.png`` (see ``strategies.py`` and ``figures.py``). Before them
 what is known of the strategies, of speed and of scale: ``synthetic.csv``, ``strategies_trials.csv``,
 ``overhead_*.csv``, ``fidelity_*.csv``, ``bccd_octaves_scores.csv``, ``prefilter.csv``, ``supernet.csv``,
-``ap_speed.csv``, ``speed.csv`` and ``scale.csv``, by the scripts of these names, ``fidelity_bccd.py`` and
-``curves.py``.
+``ap_speed.csv``, ``step_speed.csv``, ``views.csv``, ``speed.csv`` and ``scale.csv``, by the scripts of these names,
+``fidelity_bccd.py`` and ``curves.py``.
 """
 
 from __future__ import annotations
