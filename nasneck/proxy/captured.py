@@ -36,7 +36,10 @@ def captured(candidate: Candidate, features: Sequence[Tensor]) -> Outputs:
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         graphed: Any = torch.cuda.make_graphed_callables(
-            module.train(), tuple(features), num_warmup_iters=1, allow_unused_input=True
+            module.train(),
+            tuple(x.clone() for x in features),  # it keeps these, and writes each batch into them
+            num_warmup_iters=1,
+            allow_unused_input=True,
         )
     except torch.OutOfMemoryError:
         raise

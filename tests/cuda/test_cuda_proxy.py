@@ -145,6 +145,21 @@ def test_captured_trainings_are_the_plain_ones(shapes: DetectionData, name: str,
     assert found[0].loss == pytest.approx(found[1].loss, rel=0.02)
 
 
+def test_captured_in_turns(shapes: DetectionData) -> None:
+    """Candidates that share what the backbone made of a batch do not write into it."""
+    task = make(shapes, fidelity="frozen", amp="off")
+    graphs = [fpn(), nas_fpn(repeats=1)]
+    alone = [task.evaluate(graph, seed=0, steps=20).loss for graph in graphs]
+    turns = [task.stepwise(graph, seed=0, steps=20) for graph in graphs]
+    together = [0.0, 0.0]
+    for _ in range(21):
+        for number, found in enumerate(turns):
+            measurement = next(found)
+            if measurement is not None:
+                together[number] = measurement.loss or 0.0
+    assert together == pytest.approx(alone, rel=0.02)
+
+
 @pytest.mark.parametrize("amp", ["on", "off"])
 def test_what_is_captured_computes_the_same(shapes: DetectionData, amp: str) -> None:
     """Outputs, gradients and the statistics of batch norms, on other features than those of the capture."""
