@@ -9,7 +9,7 @@ turns in blocks, on one thread, and the ratio is taken for each pair of blocks: 
 process's own on the CPU. On a GPU there are further cases, CUDA graphs and ``torch.compile``; outputs are compared in
 full float32 there, then both sides are timed with torch's defaults (convolutions in TF32).
 
-The rows go to ``experiments/results/speed.csv`` or ``speed_cuda.csv``.
+The rows go to ``experiments/results/speed.csv`` or ``speed_cuda.csv``, in place of older ones of this processor.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import csv
 import sys
 import time
 import warnings
@@ -24,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Literal
 
@@ -380,8 +382,17 @@ def main() -> int:
             flush=True,
         )
     if not given.only:
-        print(write_csv(RESULTS / ("speed.csv" if device == CPU else "speed_cuda.csv"), rows))
+        path = RESULTS / ("speed.csv" if device == CPU else "speed_cuda.csv")
+        print(write_csv(path, [*of_others(path, describe_device(device)), *rows]))
     return 0
+
+
+def of_others(path: Path, device: str) -> list[dict[str, Any]]:
+    """The rows of other processors."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["device"] != device]
 
 
 if __name__ == "__main__":

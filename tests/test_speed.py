@@ -32,3 +32,10 @@ def test_sides_that_differ_are_noticed() -> None:
 
     with pytest.raises(ValueError, match=r"a and b: outputs differ by 0\.2"):
         speed.measure(speed.Case("a", "b", 8, 2, 1.0, differ), rounds=2, seconds=0)
+
+
+def test_rows_of_other_processors_stay(tmp_path: Path) -> None:
+    path = tmp_path / "speed.csv"
+    assert speed.of_others(path, "cpu: a") == []
+    path.write_text("case,device\nx,cpu: a\ny,cpu: b\n")
+    assert speed.of_others(path, "cpu: a") == [{"case": "y", "device": "cpu: b"}]
