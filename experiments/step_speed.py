@@ -3,10 +3,11 @@
     python experiments/step_speed.py [--rounds 9]     # about ten minutes on one core; OMP_NUM_THREADS=1
 
 The network that NAS-FPN published, stacked once, with the light head on 128 px, 16 images a step. Time is that of a
-candidate and step: candidates of the ``frozen`` fidelity that take turns share the backbone's passes. ``plain`` is
-float32 in torch's own layout, otherwise channels lie last, in bfloat16 where the processor computes in it. Images are
-read and augmented beforehand, unless the way says so. All ways take turns within a round, and ratios are those of a
-round: a busy machine slows all. The rows go to ``experiments/results/step_speed.csv``.
+candidate and step: candidates of the ``frozen`` fidelity that take turns share the backbone's passes. The naive way is
+from scratch, in float32 and torch's own layout; elsewhere channels lie last, as they do in searches. ``float32`` ways
+compute in that, the others in bfloat16 where the processor does. Images are read and augmented beforehand, unless the
+way says so. All ways take turns within a round, and ratios are those of a round: a busy machine slows all. The rows go
+to ``experiments/results/step_speed.csv``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BLOCK_S = 1.0  # of a way in a round, about
 
 @dataclass(frozen=True)
 class Setting:
-    """A backbone and a width of the neck; ``bound`` is what stored features should save at least, in plain numbers."""
+    """A backbone and a width of the neck; ``bound`` is what stored features should save at least, in float32."""
 
     backbone: str
     width: int
@@ -58,19 +59,22 @@ class Way:
 
     fidelity: Literal["scratch", "frozen", "cached"]
     together: int = 1
-    plain: bool = False
+    float32: bool = False
+    channels_last: bool = True
     reads: bool = False
 
 
 SETTINGS = (Setting("resnet10", 32, 48, 3.5), Setting("resnet18", 64, 64, 9.0))
-NAIVE = Way("scratch", plain=True)
+NAIVE = Way("scratch", float32=True, channels_last=False)
+STORED = Way("cached", float32=True)  # has the bound
 WAYS = (
     NAIVE,
-    Way("scratch", plain=True, reads=True),
+    replace(NAIVE, reads=True),
+    Way("scratch", float32=True),
     Way("scratch"),
-    *(Way("frozen", count, plain=True) for count in (1, 2, 4, 8)),
+    *(Way("frozen", count, float32=True) for count in (1, 2, 4, 8)),
     Way("frozen", 4),
-    Way("cached", plain=True),
+    STORED,
     Way("cached"),
 )
 
@@ -99,8 +103,8 @@ def task_of(way: Way, setting: Setting, data: DetectionData, store: Path) -> Pro
         augment=AugmentConfig(views=1),
         train=TrainConfig(steps=STEPS, learning_rate=0.0015, schedule="constant"),
         backbone_train=TrainConfig(steps=1),
-        amp="off" if way.plain else "auto",
-        channels_last=not way.plain,
+        amp="off" if way.float32 else "auto",
+        channels_last=way.channels_last,
     )
     return ProxyTask(config, NeckConfig(channels=setting.channels), data, store=store, device="cpu")
 
@@ -154,7 +158,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         trainings = {}
         for way in ways:
-            task = task_of(way, setting, data, Path(folder) / f"{way.plain}")
+            task = task_of(way, setting, data, Path(folder) / f"{way.float32}")
             trainings[way] = stack.enter_context(fits(way, task))
         blocks = {}
         for way, made in trainings.items():
@@ -176,13 +180,14 @@ def row(setting: Setting, way: Way, own: list[float], naive: list[float]) -> dic
         "channels": setting.channels,
         "fidelity": way.fidelity,
         "together": way.together,
-        "plain": way.plain,
+        "float32": way.float32,
+        "channels_last": way.channels_last,
         "reads": way.reads,
         "step_ms": round(1000 * median(own), 2),
         "times": round(middle, 3),
         "times_low": round(low, 3),
         "times_high": round(high, 3),
-        "bound": setting.bound if way == Way("cached", plain=True) else None,
+        "bound": setting.bound if way == STORED else None,
         "rounds": len(own),
         "device": describe_device(torch.device("cpu")),
     }

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.jit import is_tracing  # type: ignore[attr-defined]
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 # From this width on, a product that comes with channels last is faster than transposing what the other gives, and
 # oneDNN gains more on a feature than it loses by taking that into its own layout.
@@ -52,7 +53,7 @@ class Direct(nn.Conv2d):
         if not _is_eager(input) or (cells := input.numel() // self.in_channels) < _CELLS:
             return super().forward(input)
         weight = self.weight
-        if cells * weight.numel() < _MACS or not _is_plain(input, weight) or not torch.backends.mkldnn.is_available():
+        if cells * weight.numel() < _MACS or not _is_plain(input, weight) or not _has_onednn():
             return super().forward(input)
         padding: Any = self.padding  # no text, see choose
         return torch.mkldnn_convolution(  # type: ignore[attr-defined]
@@ -79,7 +80,7 @@ def products_are_slow() -> bool:
 
     So it is where MKL keeps to AVX2 and oneDNN does not, which gives it half the speed; MKL chooses by the maker, too.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not _has_onednn():
         return False
     side, width = 32, 256
     x = torch.ones(1, width, side, side).contiguous(memory_format=torch.channels_last)
@@ -104,9 +105,16 @@ def _least_seconds(*runs: Callable[[], Tensor], rounds: int = 6) -> list[float]:
     return least
 
 
+def _has_onednn() -> bool:
+    """Whether there is oneDNN, and torch is allowed to take it."""
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
 def _is_eager(x: Tensor) -> bool:
     """Whether it is on a CPU and nothing looks at the operations."""
-    return not torch.compiler.is_compiling() and type(x) is Tensor and x.is_cpu and not is_tracing()
+    if torch.compiler.is_compiling() or type(x) is not Tensor or not x.is_cpu or is_tracing():
+        return False
+    return x.dim() == 4 and not is_in_torch_dispatch_mode()
 
 
 def _is_plain(x: Tensor, weight: Tensor) -> bool:

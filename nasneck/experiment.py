@@ -76,7 +76,8 @@ class ResourcesConfig:
         gpus_per_trial: GPUs of each; below 1 a share of one and of its memory. Null takes one each if there
             are as many, else an equal share; none where there are none or ``device`` is ``cpu``.
         together: Candidates that a search in the process itself trains in turns, a step each, in batches of so many.
-            The ``frozen`` fidelity makes the features of a step once for all of them.
+            The ``frozen`` fidelity makes the features of a step once for all of them; others gain nothing. They share
+            the memory of a GPU: what has no room beside the others is trained with half of the batch, and says so.
     """
 
     workers: int = 1

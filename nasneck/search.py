@@ -91,6 +91,11 @@ def search(
         resolve_device(experiment.device)
         if experiment.resources.gpus_per_trial is not None:
             on_warning("resources.gpus_per_trial is for several workers; one, in this process, takes its device whole")
+        if experiment.resources.together > 1 and experiment.proxy.fidelity != "frozen":
+            on_warning(
+                f"resources.together {experiment.resources.together} saves time with proxy.fidelity 'frozen' alone, and"
+                " the strategy hears of results later"
+            )
     check_folder(out)
     data = load_data(experiment.data)  # last, as it may generate them
     for note in data.notes:

@@ -77,8 +77,9 @@ class Measurement:
         macs: Multiply-adds of the neck for one image.
         latency_ms: Median time of the neck for one image, in milliseconds, on ``device``.
         image_size: Height and width in pixels that ``macs`` and ``latency_ms`` are for; None for the canvas.
-        seconds: Wall time of the whole evaluation.
-        peak_memory_mb: Peak memory of the process (CPU) or of the device allocator (CUDA), in MiB.
+        seconds: Wall time of the whole evaluation, without the turns of others in the same process.
+        peak_memory_mb: Peak memory of the process (CPU) or of the device allocator (CUDA), in MiB; also of others that
+            took turns with it.
         seed: Seed of weights and batch order.
         steps: Training steps taken.
         rung: Fidelity that ``reward`` belongs to, see :class:`Outcome`.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from nasneck import compile_neck, convs, necks
 from nasneck.cost import count_macs, feature_shapes
@@ -251,3 +252,23 @@ def test_a_neck_made_elsewhere_runs_without_oneDNN(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     ready(features(ready))
     assert not taken
+
+
+def test_who_counts_operations_sees_them(slow: bool):
+    neck = build("fpn")
+    ready, maps = neck.optimize_for_inference(), features(neck)
+    counts = []
+    for module in (neck, ready):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(maps)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
+def test_oneDNN_can_be_refused(slow: bool, taken: list[str]):
+    neck = build("fpn")
+    ready, maps = neck.optimize_for_inference(), features(neck)
+    with torch.backends.mkldnn.flags(enabled=False):
+        ready(maps)
+    assert "mkldnn_convolution" not in taken

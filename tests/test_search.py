@@ -111,9 +111,11 @@ def test_a_search_end_to_end() -> None:
 
 def test_candidates_in_turns() -> None:
     events: list[Progress] = []
-    result = search(make(resources={"together": 3}), "q", on_event=events.append)
+    warnings: list[str] = []
+    result = search(make(resources={"together": 3}), "q", on_event=events.append, on_warning=warnings.append)
+    assert [w for w in warnings if w.startswith("resources.together 3 saves time with proxy.fidelity 'frozen' alone")]
     # Three are begun before the first of them ends; then there is room for one more.
-    batches = [*((n, None) for n in range(3)), *((n, State.OK) for n in range(3)), (3, None), (3, State.OK)]
+    batches = [*((n, None) for n in range(3)), *((n, State.OK) for n in (1, 2, 0)), (3, None), (3, State.OK)]
     assert [(e.trial.number, e.trial.state) for e in events] == batches
     with Study.read("q") as study:
         together = [trial.measurement for trial in study.trials()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DetectionData:
 
 def test_a_row_for_each_way(data: DetectionData, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = step_speed.Setting("resnet10", 8, 16, 3.5)
-    ways = (step_speed.NAIVE, step_speed.Way("frozen", 2, plain=True), step_speed.Way("cached", plain=True))
+    ways = (step_speed.NAIVE, step_speed.Way("frozen", 2, float32=True), step_speed.STORED)
     passes = []
     original = Passes._pass
     monkeypatch.setattr(Passes, "_pass", lambda self, images: passes.append(1) or original(self, images))
@@ -55,7 +56,7 @@ def test_images_are_augmented_once_unless_the_way_says_so(
     monkeypatch.setattr(
         "nasneck.proxy.views.augmented_view", lambda *a, **o: views.append(1) or augmented_view(*a, **o)
     )
-    way = step_speed.Way("scratch", plain=True, reads=reads)
+    way = replace(step_speed.NAIVE, reads=reads)
     task = step_speed.task_of(way, step_speed.Setting("resnet10", 8, 16, 3.5), data, tmp_path)
     with step_speed.fits(way, task) as made:
         views.clear()

@@ -59,8 +59,13 @@ class FeatureBank:
     memory_limit_mb: int
     disk_limit_mb: int
 
-    def check(self, bytes_each: int, images: int) -> None:
+    def check(self, bytes_each: int, images: int, *, instead: str) -> None:
         """Find out whether there is room.
+
+        Args:
+            bytes_each: Of an image.
+            images: How many, each in one view.
+            instead: What to do if there is none.
 
         Raises:
             ConfigError: there is none by the limits.
@@ -71,8 +76,7 @@ class FeatureBank:
             name, limit = ("disk_limit_mb", self.disk_limit_mb)
         if needed > limit:
             raise ConfigError(
-                f"the features of {images} views need {needed:.0f} MiB, more than {name} {limit}; take fewer images "
-                "(train_limit), views or steps, a smaller canvas, or fidelity 'frozen' or 'scratch'"
+                f"the features of {images} views need {needed:.0f} MiB, more than {name} {limit}; take {instead}"
             )
 
     def get(

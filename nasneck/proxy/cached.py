@@ -28,6 +28,9 @@ from nasneck.proxy.weights import check_memory, make_backbone, train_backbone
 from nasneck.slot import SLOT
 
 _EVAL_BATCH = 64
+_LESS = (
+    "fewer images (train_limit), views or steps, a smaller canvas, or fidelity 'scratch' or 'frozen', which stores none"
+)
 
 
 class CachedTraining:
@@ -77,7 +80,7 @@ class CachedTraining:
     def _check_room(self) -> None:
         """What can be known now is better said now than in the first trial."""
         train = self._config.train
-        self._bank.check(self._bytes, min(len(self._views), train.steps * train.batch_size))
+        self._bank.check(self._bytes, min(len(self._views), train.steps * train.batch_size), instead=_LESS)
 
     def backbone(self, seed: int) -> Backbone | None:
         """None: candidates get features, not images."""
@@ -168,7 +171,7 @@ class CachedTraining:
         if len(wanted) > len(self._views) // 2:
             wanted = list(range(len(self._views)))
         if self._kept is None or self._kept[0] != tuple(wanted):
-            self._bank.check(self._bytes, len(wanted))
+            self._bank.check(self._bytes, len(wanted), instead=_LESS)
             self._kept = None  # the memory of one is enough
             kept = self._bank.get(self._features_digest, wanted, lambda: self._compute(wanted, progress))
             self._kept = tuple(wanted), kept
@@ -198,7 +201,7 @@ class CachedTraining:
         """Features of the letterboxed images of a split, computed when first asked for."""
         if split not in self._splits:
             self.prepare_weights(progress)
-            self._bank.check(self._bytes, len(split))
+            self._bank.check(self._bytes, len(split), instead="fewer of these images, or a smaller canvas")
             config = self._config
 
             def compute() -> tuple[FeatureStore, list[Target]]:

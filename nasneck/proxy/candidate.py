@@ -39,7 +39,7 @@ class Candidate:
 
     Args:
         neck: Compiled.
-        detector: Its backbone is None for the ``cached`` fidelity.
+        detector: Its backbone is None where candidates get features.
         canvas: Head, losses and detections.
         maps: Level, height and width of each map of the neck, finest first; candidates that agree in it
             have the same anchors.

@@ -146,8 +146,8 @@ class AugmentConfig:
 
     Args:
         views: Views per image that the ``cached`` fidelity stores, in turns from epoch to epoch; as many as a training
-            has epochs, and each has its own. Only those that are looked at are made. ``scratch`` and ``frozen`` draw
-            new ones each time.
+            has epochs, and each has its own. Only those that are looked at are made. They are also what a backbone is
+            trained on. Candidates of ``scratch`` and ``frozen`` get new ones in each epoch.
         seed: Of the stored views.
         jitter: Smallest and largest scale relative to the letterboxed image.
         flip: Probability of a horizontal flip.
@@ -203,8 +203,8 @@ class ProxyConfig:
         fidelity: ``cached``: the backbone is trained once on the training split (with FPN as its neck), then
             frozen; candidates train neck and head on stored features. ``shared``: the same, and all start from weights
             that were trained for them together, once, on images that their own steps do not look at; it wants the
-            reward ``loss``. ``frozen``: as ``cached``, but nothing is stored: the backbone runs in every step, on views
-            that are new in every epoch, once for all candidates that are trained in turns
+            reward ``loss``. ``frozen``: as ``cached``, but no features of training images are stored: the backbone runs
+            in every step, on views that are new in every epoch, once for all candidates that are trained in turns
             (``resources.together``). ``scratch``: the backbone trains along with every candidate, on images.
         reward: ``ap`` on the split asked for, or ``loss``: minus the mean training loss of the last 20
             steps, for which no AP is computed. The two are never on one scale.

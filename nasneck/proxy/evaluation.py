@@ -95,6 +95,7 @@ class Evaluation:
         if refused is not None:
             yield refused
             return
+        yield None  # so that nobody trains yet, or reads images, while the latency of the next one is measured
         with task.fidelity.training(candidate, seed=self.seed, steps=self.steps, batch_size=batch_size) as training:
             scores: tuple[float, ...] = ()
             for rung, stop in enumerate(self.rungs):

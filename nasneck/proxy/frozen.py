@@ -16,34 +16,38 @@ from nasneck.proxy.views import Progress, Views, batch_order, no_progress
 
 
 class FrozenTraining(CachedTraining):
-    """As :class:`nasneck.proxy.cached.CachedTraining`; the images that AP is taken on have stored features here too."""
+    """As :class:`nasneck.proxy.cached.CachedTraining`; the images that AP is taken on have stored features here too.
+
+    In trainings the backbone computes in bfloat16 where candidates do.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._passes: dict[tuple[int, int, int], Passes] = {}
+        self._passes: dict[Passes, tuple[int, int, int]] = {}
 
     def prepare(self, *, seed: int, steps: int, batch_size: int, progress: Progress = no_progress) -> None:
-        """Train or load the backbone, once; its features are not stored."""
+        """Train or load the backbone, once; features of training images are not stored."""
         self.prepare_weights(progress)
         self._views.forget()
 
     def _check_room(self) -> None:
-        """Nothing is stored."""
+        """Of training images nothing is stored."""
 
     @contextlib.contextmanager
     def _batches(self, *, seed: int, steps: int, batch_size: int) -> Iterator[Passes]:
-        """Those of a seed and length, the same for all trainings that are under way; they end with the last of them."""
-        key = (seed, steps, batch_size)
-        if key not in self._passes:
-            self._passes[key] = self._new_passes(seed=seed, steps=steps, batch_size=batch_size)
-        passes = self._passes[key]
+        """Those of a seed and length, the same for all trainings that begin together; they end with the last one."""
+        wanted = (seed, steps, batch_size)
+        # Who comes later would make the others' readers of images start anew in every step.
+        fresh = (passes for passes, key in self._passes.items() if key == wanted and passes.batch <= 0)
+        passes = next(fresh, None) or self._new_passes(seed=seed, steps=steps, batch_size=batch_size)
+        self._passes[passes] = wanted
         passes.users += 1
         try:
             yield passes
         finally:
             passes.users -= 1
             if not passes.users:
-                del self._passes[key]
+                del self._passes[passes]
                 passes.close()
 
     def _new_passes(self, *, seed: int, steps: int, batch_size: int) -> Passes:

@@ -27,6 +27,10 @@ class Passes:
         device: Of computation.
         amp: Whether the backbone computes in bfloat16.
         workers: Processes that read and augment images; 0 reads in the process itself.
+
+    Attributes:
+        users: Trainings that look at these batches.
+        batch: The one that is remembered; -1 if there is none.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Passes:
         workers: int,
     ) -> None:
         self.users = 0
+        self.batch = -1
         self._views = views
         self._order = order
         self._backbone = backbone
@@ -47,7 +52,6 @@ class Passes:
         self._amp = amp
         self._workers = workers
         self._source: Generator[Batch, None, None] | None = None
-        self._batch = -1  # the one that is remembered
         self._features: list[Tensor] = []
         self._targets: list[Target] = []
         self._matches: dict[Maps, list[Tensor]] = {}
@@ -65,22 +69,30 @@ class Passes:
         return candidate.canvas.losses(outputs, self._targets, self._matches[candidate.maps])
 
     def close(self) -> None:
-        """End the processes that read images."""
+        """End the processes that read images; nothing is remembered any more."""
+        self.batch = -1
         if self._source is not None:
             self._source.close()
             self._source = None
 
     def _go_to(self, batch: int) -> None:
-        if batch == self._batch:
+        if batch == self.batch:
             return
-        if self._source is None or batch != self._batch + 1:
+        try:
+            self._make(batch)
+        except BaseException:  # half a batch is none: whoever asks next begins with the reading anew
+            self.close()
+            raise
+
+    def _make(self, batch: int) -> None:
+        if self._source is None or batch != self.batch + 1:
             self.close()
             self._source = loaded_batches(self._views, self._order[batch:], workers=self._workers)
         images, targets = next(self._source)
         self._targets = [{name: value.to(self._device) for name, value in target.items()} for target in targets]
         self._features = self._pass(images)
         self._matches = {}
-        self._batch = batch
+        self.batch = batch
 
     @torch.no_grad()
     def _pass(self, images: Tensor) -> list[Tensor]:

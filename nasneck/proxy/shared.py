@@ -70,7 +70,8 @@ class SharedTraining(CachedTraining):
                 f"batches of {size} at least, and there are {len(order)}; lower train.batch_size"
             )
         self._images, self._others = order[:own], order[own:]
-        self._bank.check(self._bytes, len({place for batch in self._supernet_places() for place in batch}))
+        seen = {place for batch in self._supernet_places() for place in batch}
+        self._bank.check(self._bytes, len(seen), instead="fewer images (train_limit), or a smaller canvas or supernet")
         self._supernet: Weights = {}
         self._supernet_digest = ""
 

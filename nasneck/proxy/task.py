@@ -206,7 +206,7 @@ class ProxyTask:
         rungs: Sequence[int] = (),
         latencies: Mapping[str, float] | None = None,
     ) -> Iterator[Measurement | None]:
-        """As :meth:`stages`, with a None after each training step: other candidates may have their turn there.
+        """As :meth:`stages`, with a None before the first training step and after each: others may have their turn.
 
         Those that take turns step by step look at the same images at the same time. What the ``frozen`` fidelity makes
         of these is made once for all of them.

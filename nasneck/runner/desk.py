@@ -58,7 +58,7 @@ class Job(Generic[G]):
         graph: What to evaluate.
         cache_key: Under which its measurement will count.
         latencies: Of this graph, as far as they are known: what was measured once is not measured again.
-        left: Whether an earlier run had begun to measure it.
+        left: Whether a process ended, and not on purpose, while it or another one with it was being measured.
     """
 
     trial: Trial
@@ -160,7 +160,8 @@ class Desk(Generic[G]):
             self._remember_latency(trial)
         self._candidates = self._new(stored, warm)
         if same_process and self._tally.measured < trials:
-            # One at a time, the oldest first: that is the one which a process that ended was measuring.
+            # The oldest: that is the one which a process that ended was measuring, or one of those that took turns.
+            # What is left of these is measured one at a time, so the next end has one cause.
             self._deaths = study.count_deaths([trial.number for trial in list(self._stored)[:1]])
         self._exhausted = False
         self._running: dict[int, _Running[G]] = {}
@@ -180,7 +181,7 @@ class Desk(Generic[G]):
                 continue
             job = self._take(trial, graph, problem)
             if job is not None:
-                return replace(job, left=True)
+                return replace(job, left=any(count > 0 for count in self._deaths.values()))
         while not self._full and not self._stuck:
             try:
                 trial, graph, problem = next(self._candidates)

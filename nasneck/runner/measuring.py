@@ -45,8 +45,9 @@ def stepwise(
         latencies: Known ones of this graph. Passed on only if there are any, so that a function of a graph alone
             is an evaluator too.
     """
+    found: Any = None
     try:
-        found: Any = evaluate(graph, latencies) if latencies else evaluate(graph)
+        found = evaluate(graph, latencies) if latencies else evaluate(graph)
         if isinstance(found, Iterator):
             came = False
             for measurement in found:
@@ -62,6 +63,9 @@ def stepwise(
         yield Measurement(State.TIMEOUT, text=str(error))
     except Exception as error:
         yield Measurement(State.ERROR, text=one_line(error))
+    finally:
+        if isinstance(found, Generator):
+            found.close()
 
 
 def stages(evaluate: Evaluate, graph: object, latencies: Mapping[str, float]) -> Generator[Measurement, None, None]:

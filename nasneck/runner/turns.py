@@ -6,6 +6,7 @@ They go along side by side, so that what is the same for all of them in a step c
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Generic
 
@@ -27,7 +28,7 @@ def in_turns(
         jobs: What to evaluate.
         evaluate, halving, timeout_s: As for :func:`nasneck.runner.in_process.run`.
     """
-    under_way = [_Evaluation(job, evaluate, halving, hard_limit(timeout_s)) for job in jobs]
+    under_way = deque(_Evaluation(job, evaluate, halving, hard_limit(timeout_s)) for job in jobs)
     try:
         while under_way:
             for evaluation in list(under_way):
@@ -35,6 +36,7 @@ def in_turns(
                 if measurement is not None:
                     under_way.remove(evaluation)
                     yield evaluation.job, measurement
+            under_way.rotate(-1)  # who comes first makes what the others share, and takes its time
     finally:
         for evaluation in under_way:
             evaluation.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +17,12 @@ from nasneck.errors import ConfigError
 from nasneck.graph import NeckGraph
 from nasneck.necks import bifpn, fpn, nas_fpn
 from nasneck.proxy import AugmentConfig, BackboneConfig, ProxyTask
+from nasneck.proxy import passes as passes_module
 from nasneck.proxy.frozen import FrozenTraining
 from nasneck.proxy.passes import Passes
 from nasneck.proxy.views import Views, batch_order
+from nasneck.runner.limit import Overdue
+from nasneck.runner.measuring import stepwise
 from nasneck.trial import Measurement, State
 
 from .conftest import NECK, TINY, MakeTask
@@ -66,6 +70,67 @@ def test_one_pass_a_step_for_all_in_turns(make_task: MakeTask, passes: list[int]
     assert passes == [size] * steps
     assert [timeless(m) for m in together] == [timeless(m) for m in alone], "bit for bit"
     assert {m.state for m in together} == {State.OK} and len({m.loss for m in together}) == len(GRAPHS)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), Overdue("late"), ValueError("odd")])
+@pytest.mark.parametrize("where", ["_pass", "_make"])
+def test_what_befalls_one_of_them_is_its_own(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
+) -> None:
+    task = make_task(fidelity="frozen")
+    alone = [task.evaluate(graph, seed=1) for graph in GRAPHS]
+    calls = []
+    original = getattr(Passes, where)
+
+    def once(self: Passes, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:  # for the first of them
+            raise error
+        return original(self, *args)
+
+    monkeypatch.setattr(Passes, where, once)
+
+    def evaluate(graph: NeckGraph, *_: Any) -> Iterator[Measurement | None]:
+        return task.stepwise(graph, seed=1)
+
+    under_way = [stepwise(evaluate, graph, {}) for graph in GRAPHS]
+    ended: list[Measurement | None] = [None] * len(GRAPHS)
+    while None in ended:
+        for number, found in enumerate(under_way):
+            if ended[number] is None:
+                ended[number] = next(found)
+    first, *others = ended
+    assert [timeless(m) for m in others if m] == [timeless(m) for m in alone[1:]]
+    assert first is not None
+    if isinstance(error, torch.OutOfMemoryError):
+        assert first.state is State.OK and first.batch_size == task.config.train.batch_size // 2
+    else:
+        assert first.state is (State.TIMEOUT if isinstance(error, Overdue) else State.ERROR)
+
+
+def test_who_comes_later_has_passes_of_its_own(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    original = passes_module.loaded_batches
+    monkeypatch.setattr(passes_module, "loaded_batches", lambda *a, **o: begun.append(1) or original(*a, **o))
+    task = make_task(fidelity="frozen")
+    early, late = task.stepwise(fpn(), seed=0), task.stepwise(bifpn(repeats=1), seed=0)
+    for _ in range(3):
+        next(early)
+    under_way, ended = [late, early], []
+    while under_way:
+        for training in list(under_way):
+            measurement = next(training)
+            if measurement is not None:
+                under_way.remove(training)
+                ended.append(measurement.state)
+    assert len(begun) == 2 and ended == [State.OK, State.OK]
+
+
+def test_all_are_looked_at_before_the_first_step(make_task: MakeTask, passes: list[int]) -> None:
+    task = make_task(fidelity="frozen")
+    for found in (task.stepwise(graph, seed=0) for graph in GRAPHS):
+        assert next(found) is None
+    assert not passes
 
 
 def test_the_order_of_evaluations_makes_no_difference(make_task: MakeTask) -> None:
@@ -121,7 +186,7 @@ def test_nothing_is_stored_and_nothing_has_to_fit(make_task: MakeTask, tmp_path:
         "canvas": 256,
         "backbone": BackboneConfig(width=16),
     }
-    with pytest.raises(ConfigError, match=r"disk_limit_mb 1; .* or fidelity 'frozen' or 'scratch'"):
+    with pytest.raises(ConfigError, match=r"disk_limit_mb 1; .* or fidelity 'scratch' or 'frozen', which stores none"):
         make_task(**options)
     task = make_task(**options, fidelity="frozen")
     task.prepare()
@@ -147,14 +212,14 @@ def test_readers_of_images_make_no_difference_and_end(make_task: MakeTask) -> No
     plain, helped = (make_task(fidelity="frozen", workers=workers) for workers in (0, 1))
     graph = fpn()
     found = helped.stepwise(graph, seed=0)
+    before = set(multiprocessing.active_children())
     for _ in range(3):
         assert next(found) is None
+    readers = set(multiprocessing.active_children()) - before
     fidelity: Any = helped.fidelity
-    assert isinstance(fidelity, FrozenTraining) and len(fidelity._passes) == 1
-    source = next(iter(fidelity._passes.values()))._source
+    assert isinstance(fidelity, FrozenTraining) and len(fidelity._passes) == len(readers) == 1
     found.close()  # type: ignore[attr-defined]
-    assert not fidelity._passes
-    assert next(source, None) is None, "it is closed, with its process"
+    assert not fidelity._passes and not any(reader.is_alive() for reader in readers)
     assert timeless(plain.evaluate(graph, seed=0)) == timeless(helped.evaluate(graph, seed=0))
 
 

@@ -43,7 +43,7 @@ def with_objective(shapes: DetectionData, store: Any) -> Any:
 
 @pytest.mark.parametrize("fidelity", ["cached", "frozen", "scratch"])
 def test_stops_make_no_difference(make_task: MakeTask, fidelity: str) -> None:
-    task = make_task(fidelity=fidelity, train=SCRATCH) if fidelity == "scratch" else make_task()
+    task = make_task(fidelity=fidelity, train=SCRATCH if fidelity == "scratch" else TINY.train)
     steps = task.config.train.steps
     rungs = (2, 5)
     first, second, last = task.stages(nas_fpn(repeats=1), seed=1, rungs=rungs)
