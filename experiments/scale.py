@@ -40,7 +40,7 @@ from nasneck.device import describe_device
 from nasneck.experiment import experiment_from_dict
 from nasneck.graph import NeckGraph
 from nasneck.necks import nas_fpn
-from nasneck.proxy import NECK_PRESETS, PRESETS, ProxyTask
+from nasneck.proxy import NECK_PRESETS, PRESETS, AugmentConfig, ProxyTask
 from nasneck.proxy.weights import make_backbone
 from nasneck.rows import write_csv
 from nasneck.runner.progress import Progress
@@ -50,7 +50,7 @@ from nasneck.strategy import make_strategy
 from nasneck.study import Study
 
 Row = dict[str, Any]
-QUICK = replace(PRESETS["quick"], reward="loss")  # no AP: its images would be features, too
+QUICK = replace(PRESETS["quick"], reward="loss", augment=AugmentConfig(views=2))  # no AP: its images would be features
 NECK = NECK_PRESETS["quick"]
 EVERY, STOPS = 8, 5  # a training stops after every so many steps, so many times
 STRATEGIES = ("random", "evolution", "controller")

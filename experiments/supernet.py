@@ -27,7 +27,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,12 @@ def untuned(task: ProxyTask, weights: SharedWeights, graph: NeckGraph, images: I
         yield {"way": way, "steps": 0, "score": -loss, "cpu_seconds": time.process_time() - begin}
 
 
+def fast() -> fidelity.Score:
+    """The quick score whose settings these trainings have, with one view an image: each has one place then."""
+    score = fidelity.scores()["fast"]
+    return replace(score, proxy={**(score.proxy or {}), "augment": {"views": 1}})
+
+
 class Parts:
     """Runs what is not done yet; each part is a file.
 
@@ -117,7 +123,7 @@ class Parts:
         task: ProxyTask | None = None,
         graphs: dict[str, NeckGraph] | None = None,
     ) -> None:
-        score = fidelity.scores()["fast"]
+        score = fast()
         self.out, self.plan, self.seeds = out, plan, seeds
         self._store = out.parent / "store"
         self.task = task or score.task(self._store)
@@ -155,7 +161,7 @@ class Parts:
         """CPU seconds that the features of an image take, views included."""
         images, size = len(self.task.data.train), self.task.config.train.batch_size
         with tempfile.TemporaryDirectory() as folder:  # so that they are not there yet
-            score = fidelity.scores()["fast"]
+            score = fast()
             task = ProxyTask(
                 self.task.config,
                 self.task.neck,

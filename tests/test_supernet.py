@@ -37,7 +37,7 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> ProxyTask:
     root = tmp_path_factory.mktemp("supernet")
-    fast = proxy_config({"preset": "fast"}, where="test")
+    fast = proxy_config({"preset": "fast", "augment": {"views": 1}}, where="test")
     config = replace(
         fast,
         canvas=64,

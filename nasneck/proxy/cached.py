@@ -24,7 +24,7 @@ from nasneck.proxy.features import BATCH, FeatureStore, compute_features, featur
 from nasneck.proxy.fit import Fit
 from nasneck.proxy.store import backbone_file, state_digest
 from nasneck.proxy.views import Progress, StoredViews, Target, batch_order, letterboxed, no_progress
-from nasneck.proxy.weights import check_memory, make_backbone, train_backbone
+from nasneck.proxy.weights import make_backbone, train_backbone
 from nasneck.slot import SLOT
 
 _EVAL_BATCH = 64
@@ -71,8 +71,6 @@ class CachedTraining:
         self._bank = FeatureBank(features, device, config.memory_limit_mb, config.disk_limit_mb)
         self._bytes = feature_bytes(self._backbone, canvas=config.canvas, dtype=self._dtype)
         self._check_room()
-        if config.backbone.weights == "random":
-            check_memory(config, views=len(self._views))
         self._kept: tuple[tuple[int, ...], Kept] | None = None
         self._splits: dict[CocoSplit, Kept] = {}
         self._backbone_digest = ""

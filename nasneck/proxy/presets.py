@@ -82,14 +82,13 @@ Where it differs from google/vertex-ai-nas:tf1/configs/nasfpn_search_tpu.yaml an
 FAST = ProxyConfig(
     reward="loss",
     detector=DetectorConfig(kind="fcos_bare"),
-    augment=AugmentConfig(views=1),
     train=TrainConfig(steps=40, learning_rate=0.0015, schedule="constant"),
     backbone_train=TrainConfig(steps=100),
 )
 """Half a second per candidate on a CPU: the loss of the first 40 steps ranks candidates, and no AP is computed.
 
-The images of these steps are new to neck and head, so their loss is no measure of memory, and one view of each is
-enough. A head without convolutions leaves nearly all of the work to the neck. How well this agrees with training from
+The images of these steps are new to neck and head, if there are 640 of them, so their loss is no measure of memory. A
+head without convolutions leaves nearly all of the work to the neck. How well this agrees with training from
 scratch, and what it saves, is in the README (``experiments/fidelity.py``, ``experiments/fidelity_speed.py``). The
 reward is minus a loss: let ``nasneck confirm`` choose among the best by AP.
 """

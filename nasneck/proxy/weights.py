@@ -43,7 +43,7 @@ def train_backbone(
 ) -> None:
     """Train ``backbone`` in place, as part of a detector with FPN, on the stored views of ``images`` images.
 
-    The views that it has seen are kept by ``views``.
+    The views that it has seen are kept by ``views``, as far as ``config.memory_limit_mb`` goes.
 
     Raises:
         ConfigError: the training diverged.
@@ -65,7 +65,8 @@ def train_backbone(
     order = batch_order(images, batch_size=options.batch_size, steps=options.steps, seed=0)
     batches = views.places(order)
     seen = sorted({place for batch in batches for place in batch})
-    views.keep(seen, progress)
+    room = config.memory_limit_mb * 2**20 // (3 * config.canvas**2)
+    views.keep(seen[:room], progress)
 
     def losses_at(step: int) -> dict[str, Tensor]:
         shown = views.at(batches[step])
@@ -83,20 +84,3 @@ def train_backbone(
         raise ConfigError(
             f"the backbone's training diverged ({error}); lower backbone_train.learning_rate {options.learning_rate:g}"
         ) from None
-
-
-def check_memory(config: ProxyConfig, *, views: int) -> None:
-    """Find out whether the views that a backbone is trained on fit into memory.
-
-    Raises:
-        ConfigError: they take more than ``memory_limit_mb``.
-    """
-    options = config.backbone_train
-    seen = min(views, options.steps * options.batch_size)
-    needed = seen * 3 * config.canvas**2 / 2**20
-    if needed > config.memory_limit_mb:
-        raise ConfigError(
-            f"the {seen} views of {config.canvas} px that the backbone is trained on need {needed:.0f} MiB, more than "
-            f"memory_limit_mb {config.memory_limit_mb}; take fewer images (train_limit), views or "
-            "backbone_train.steps, a smaller canvas, or weights of your own"
-        )

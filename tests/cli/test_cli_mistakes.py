@@ -365,9 +365,9 @@ def test_one_pixel_maps_cannot_be_batch_normalised_alone(cli: Cli, experiment: s
 
 
 def test_preparation_that_fails_leaves_no_study(cli: Cli, experiment: str) -> None:
-    """A canvas whose views do not fit into the memory limit is seen when the study exists already."""
+    """A canvas whose features do not fit onto the disk is seen when the study exists already."""
     args = ["search", experiment, "--out", "q", "--set", "proxy.canvas=512"]
-    refused(cli, *args, "--set", "proxy.memory_limit_mb=1", match="memory_limit_mb")
+    refused(cli, *args, "--set", "proxy.disk_limit_mb=1", match="disk_limit_mb")
     assert not (cli.cwd / "q").exists()
 
 
