@@ -104,6 +104,7 @@ def _say_nothing(server: socket.socket) -> None:
             kept.append(server.accept())
 
 
+@pytest.mark.long
 def test_more_gpus_than_any_node_has(cli: Cli, experiment: str) -> None:
     args = ["--workers", 2, "--set", "resources.gpus_per_trial=64"]
     message = cli.bad("search", experiment, "--out", "q", *args)

@@ -91,6 +91,8 @@ def comparable(trials: list[Trial]) -> Counter[tuple[Any, ...]]:
 
 
 def test_both_runners_measure_the_same(study: Study, tmp_path: Path) -> None:
+    import ray
+
     strategy = make_strategy("random", SPACE.decisions, seed=4)
     summary = search(study, strategy, Make(tmp_path / "notes"), trials=40, warm=[(0, 1, 2, 0), (0, 1, 2, 1)])
     with Study.create(tmp_path / "p", experiment={}, seed=0) as plain:
@@ -114,8 +116,12 @@ def test_both_runners_measure_the_same(study: Study, tmp_path: Path) -> None:
         "study.sqlite-shm",
         "study.sqlite-wal",
     ]
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: ray.available_resources().get("CPU") == 2.0)
+    assert ray.available_resources().get("CPU") == 2.0, "no worker holds on to its share"
 
 
+@pytest.mark.long
 def test_a_search_on_ray_can_be_resumed_in_the_process(study: Study, tmp_path: Path) -> None:
     def make() -> Any:
         return make_strategy("controller", SPACE.decisions, seed=1, options={"hidden": 8, "batch": 4, "epochs": 2})
@@ -134,6 +140,7 @@ class Threads(FileEvaluator):
         return Measurement(State.OK, reward=0.5, parameters=torch.get_num_threads())
 
 
+@pytest.mark.long
 def test_workers_have_one_thread(study: Study, tmp_path: Path) -> None:
     summary = search(study, Listed(SPACE, [(2, 0, 0, 0)]), Make(tmp_path / "notes", Threads), trials=1)
     assert summary.best is not None and summary.best.measurement is not None
@@ -223,6 +230,7 @@ class DiesAsItPrepares:
         return "ready"
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_as_it_prepares(tmp_path: Path) -> None:
     from nasneck.runner.cluster import Remote, Share
 
@@ -348,16 +356,6 @@ def test_results_of_a_driver_that_died_are_brought_home(study: Study, tmp_path: 
     ended = Counter(line for line in (tmp_path / "notes").read_text().splitlines() if line.startswith("start"))
     repeated = sum(count - 1 for count in ended.values())
     assert repeated <= 2, "at most what was running when the driver died"
-
-
-def test_nothing_is_left_of_a_search(study: Study, tmp_path: Path) -> None:
-    import ray
-
-    search(study, Listed(SPACE, [(0, 0, 2, 0)]), Make(tmp_path / "notes"), trials=1)
-    with contextlib.suppress(TimeoutError):
-        wait_until(lambda: ray.available_resources().get("CPU") == 2.0)
-    assert ray.available_resources().get("CPU") == 2.0, "no worker holds on to its share"
-    assert not (study.folder / "tune").exists()
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
