@@ -7,6 +7,7 @@ import contextlib
 from nasneck.errors import DeviceError
 from nasneck.runner.desk import Desk, G, Job
 from nasneck.runner.halving import Halving
+from nasneck.runner.interrupts import deferred
 from nasneck.runner.measuring import Evaluate, broken_device
 from nasneck.runner.progress import Summary
 from nasneck.runner.turns import in_turns
@@ -26,8 +27,8 @@ def run(
         together: So many candidates are asked at once and evaluated in turns, a training step each.
 
     Returns:
-        How it ended. Ctrl-C is one of the ways: the running trials stay in the log without a result. After
-        it the strategy may be a step behind the log; resume the study to go on.
+        How it ended. Ctrl-C is one of the ways: the running trials stay in the log without a result; resume the
+        study to go on.
 
     Raises:
         StudyError: a study that cannot be written.
@@ -37,7 +38,8 @@ def run(
         while jobs := _some(desk, together):
             with contextlib.closing(in_turns(jobs, evaluate, halving=halving, timeout_s=timeout_s)) as ended:
                 for job, measurement in ended:
-                    desk.finish(job.number, measurement)
+                    with deferred():
+                        desk.finish(job.number, measurement)
                     if broken_device(measurement):
                         raise DeviceError(
                             f"trial {job.number} left the GPU in a state in which this process cannot use it"
