@@ -253,7 +253,7 @@ def test_killed_again_and_again(drivers: Drivers, cluster: Cluster, tmp_path: Pa
     rng, lefts, trials = random.Random(1), [], 300 if LONG else 40
     notes = tmp_path / "notes"
     notes.touch()
-    while len(lefts) < (25 if LONG else 2):
+    while len(lefts) < (25 if LONG else 1):
         begin, size = time.monotonic(), notes.stat().st_size
         driver = drivers.start(tmp_path, cluster.address, trials, name)
         # The first one with results on their way, the second one before it measures anything, others at any moment.

@@ -200,6 +200,7 @@ class Broken:
         raise DataError("there are no images here")
 
 
+@pytest.mark.long
 def test_a_worker_that_cannot_start_ends_the_search(study: Study) -> None:
     start = time.monotonic()
     with pytest.raises(ClusterError, match=r"^worker on \S+: there are no images here$"):
@@ -275,6 +276,7 @@ class DiesAfterwards(FileEvaluator):
         return measurement
 
 
+@pytest.mark.long
 def test_what_a_dead_worker_had_finished_is_not_measured_again(study: Study, tmp_path: Path) -> None:
     spool = Spool.create(study.folder / "spool")
     listed = Listed(SPACE, [(0, 0, 2, 0), (2, 0, 0, 0), (3, 0, 2, 0)])

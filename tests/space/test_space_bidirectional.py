@@ -187,13 +187,19 @@ TINY = [
     {"levels": (5, 6), "repeat_choices": (2, 1), "ops": ("sum", "fast_normalized")},
     {**NARROW, "levels": (3, 5), "extras": ("far", "coarser"), "repeat_choices": (2,)},
     {**NARROW, "levels": (3, 5), "repeat_choices": (1, 2, 3), "widths": ("channels/2", "channels")},
-    {**NARROW, "levels": (4, 6), "repeat_choices": (3, 1), "extras": ("finer",), "ops": ("sum",)},
     {**NARROW, "levels": (3, 5), "repeat_choices": (2,), "ops": ("attention", "fast_normalized")},
+]
+LARGER = [
+    {**NARROW, "levels": (4, 6), "repeat_choices": (3, 1), "extras": ("finer",), "ops": ("sum",)},
     {**NARROW, "levels": (3, 6), "repeat_choices": (2,), "ops": ("sum",)},
 ]
 
 
-@pytest.mark.parametrize("options", TINY, ids=lambda options: " ".join(f"{k}={v}" for k, v in options.items()))
+@pytest.mark.parametrize(
+    "options",
+    [*TINY, *(pytest.param(options, marks=pytest.mark.long) for options in LARGER)],
+    ids=lambda options: " ".join(f"{k}={v}" for k, v in options.items()),
+)
 def test_encode_finds_the_smallest_of_all_vectors(options):
     """Every vector of a small space is decoded; encode of any of them is the first with its key."""
     space = BidirectionalSpace(**options)
