@@ -27,7 +27,7 @@ quickstart: setup
 	@echo "  $(BIN)/nasneck search experiments/folder.toml --set data.root=DIR --out runs/mine"
 
 test: setup-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-long: setup-dev lint
 	NASNECK_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile

@@ -155,6 +155,7 @@ def test_kill_loses_no_finished_trial(cli: Cli, experiment: str, unbroken: list[
     assert log(folder) == unbroken
 
 
+@pytest.mark.long
 def test_kill_resume_of_a_controller(cli: Cli, experiment: str) -> None:
     """A strategy that learns: what it had been told before the kill is what it knows after."""
     # Losses, since all APs of trainings this short are 0, and large steps, so that what was learned shows.

@@ -209,6 +209,7 @@ def test_a_worker_that_cannot_start_ends_the_search(study: Study) -> None:
     assert len(study.in_flight()) >= 1, "nobody measured it, so it is still to be measured"
 
 
+@pytest.mark.long
 def test_what_fails_on_a_machine_names_it() -> None:
     from nasneck.runner.cluster import nodes, on_each
 

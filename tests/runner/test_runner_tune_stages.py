@@ -82,6 +82,7 @@ class InRungs(FileEvaluator):
         yield Measurement(State.OK, reward=reward(graph), rung=2, scores=scores)
 
 
+@pytest.mark.long
 def test_asha_decides_as_the_rule_in_the_process_and_after_a_resume(study: Study, tmp_path: Path) -> None:
     def make() -> Strategy:
         return make_strategy("random", SPACE.decisions, seed=0)
