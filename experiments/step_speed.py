@@ -23,6 +23,7 @@ from statistics import median, quantiles
 from typing import Any, Literal
 from unittest.mock import patch
 
+import together
 import torch
 from strategies import RESULTS
 from torch import Tensor
@@ -33,7 +34,6 @@ from nasneck.data.shapes import ShapesConfig
 from nasneck.data.split import DetectionData
 from nasneck.device import describe_device
 from nasneck.proxy import AugmentConfig, BackboneConfig, NeckConfig, ProxyTask, TrainConfig, proxy_config
-from nasneck.proxy.candidate import build_candidate
 from nasneck.proxy.fit import Fit
 from nasneck.proxy.views import Target, Views
 from nasneck.rows import write_csv
@@ -116,22 +116,8 @@ def fits(way: Way, task: ProxyTask) -> Iterator[list[Fit]]:
         if not way.reads:
             stack.enter_context(patch("nasneck.proxy.scratch.Views", Remembered))
             stack.enter_context(patch("nasneck.proxy.frozen.Views", Remembered))
-        made = []
-        for seed in range(way.together):
-            candidate = build_candidate(
-                necks.nas_fpn(repeats=1),
-                config=task.config,
-                neck=task.neck,
-                in_channels=task.in_channels,
-                num_classes=len(task.data.classes),
-                seed=seed,
-                device=task.device,
-                amp=task.amp,
-                backbone=task.fidelity.backbone(seed),
-            )
-            size = task.config.train.batch_size
-            made.append(stack.enter_context(task.fidelity.training(candidate, seed=0, steps=STEPS, batch_size=size)))
-        yield made
+        graphs = [necks.nas_fpn(repeats=1)] * way.together
+        yield stack.enter_context(together.fits(task, graphs, steps=STEPS))
 
 
 def seconds(made: list[Fit], steps: int) -> float:

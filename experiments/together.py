@@ -54,7 +54,7 @@ class Fetched(FeatureStore):
 
 
 @contextlib.contextmanager
-def fits(task: ProxyTask, graphs: Sequence[NeckGraph]) -> Iterator[list[Fit]]:
+def fits(task: ProxyTask, graphs: Sequence[NeckGraph], *, steps: int = STEPS) -> Iterator[list[Fit]]:
     """A training of each graph, ready to begin."""
     with ExitStack() as stack:
         made = []
@@ -68,9 +68,10 @@ def fits(task: ProxyTask, graphs: Sequence[NeckGraph]) -> Iterator[list[Fit]]:
                 seed=0,
                 device=task.device,
                 amp=task.amp,
+                backbone=task.fidelity.backbone(0),
             )
             size = task.config.train.batch_size
-            made.append(stack.enter_context(task.fidelity.training(candidate, seed=0, steps=STEPS, batch_size=size)))
+            made.append(stack.enter_context(task.fidelity.training(candidate, seed=0, steps=steps, batch_size=size)))
         yield made
 
 
