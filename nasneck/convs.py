@@ -1,8 +1,7 @@
 """Convolutions of a neck's inference form by the library that is faster for them. They need torch alone.
 
 On a CPU torch computes 1x1 convolutions on one thread and those of small maps as matrix products by MKL, and the others
-by oneDNN. The classes here are laid over ``nn.Conv2d``: they have its parameters, and do as it does wherever float32 is
-not computed eagerly on a CPU.
+by oneDNN. The functions here do as ``torch.conv2d`` does wherever float32 is not computed eagerly on a CPU.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -23,55 +22,54 @@ _WIDE = 128
 # Below so many cells or multiply-adds, oneDNN takes longer to start than is to be gained: up to 6 times as long.
 _CELLS = 256
 _MACS = 2**23
+# From more values on, torch takes oneDNN itself, except for 1x1 convolutions.
+_SMALL = 20480
+
+Size = tuple[int, int]
 
 
-class Lateral(nn.Conv2d):
+def lateral(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size, dilation: Size, groups: int
+) -> Tensor:
     """A 1x1 convolution of a feature, whose result has channels last without being transposed.
 
-    It is the product that torch computes, with its factors exchanged: 0.87 to 1.01 of the time, and one map less.
+    It is the product that torch computes, with its factors exchanged: 0.87 to 1.01 of the time, and one map less. So it
+    is for one image in torch's own layout; anything else goes to ``torch.conv2d``, whose arguments these are.
     """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Of (1, in_channels, H, W) in torch's own layout; anything else as ``nn.Conv2d`` does."""
-        # With more threads torch takes oneDNN, which may be the faster library.
-        if not _is_eager(input) or torch.get_num_threads() > 1 or input.shape[0] != 1 or not input.is_contiguous():
-            return super().forward(input)
-        weight, bias = self.weight, self.bias
-        if bias is None or not _is_plain(input, weight):
-            return super().forward(input)
-        _, channels, height, width = input.shape
-        cells = torch.addmm(bias, input.view(channels, height * width).t(), weight.view(-1, channels).t())
-        return cells.view(1, height, width, -1).permute(0, 3, 1, 2)
+    # With more threads torch takes oneDNN, which may be the faster library.
+    plain = _is_eager(x) and torch.get_num_threads() == 1 and x.shape[0] == 1 and x.is_contiguous()
+    if not plain or bias is None or not _is_plain(x, weight):
+        return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    _, channels, height, width = x.shape
+    cells = torch.addmm(bias, x.view(channels, height * width).t(), weight.view(-1, channels).t())
+    return cells.view(1, height, width, -1).permute(0, 3, 1, 2)
 
 
-class Direct(nn.Conv2d):
-    """A convolution by oneDNN also where torch would take a matrix product."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """As ``nn.Conv2d`` does."""
-        # What small maps ask first is cheap: they take a few microseconds.
-        if not _is_eager(input) or (cells := input.numel() // self.in_channels) < _CELLS:
-            return super().forward(input)
-        weight = self.weight
-        if cells * weight.numel() < _MACS or not _is_plain(input, weight) or not _has_onednn():
-            return super().forward(input)
-        padding: Any = self.padding  # no text, see choose
-        return torch.mkldnn_convolution(  # type: ignore[attr-defined]
-            input, weight, self.bias, padding, self.stride, self.dilation, self.groups
-        )
+def direct(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size, dilation: Size, groups: int
+) -> Tensor:
+    """A convolution by oneDNN also where ``torch.conv2d``, whose arguments these are, would take a matrix product."""
+    # The common answers come first, and cheaply: this runs between kernels that take tens of microseconds.
+    values = 0 if torch.compiler.is_compiling() else x.numel()
+    if type(values) is int and (values <= _SMALL or weight.shape[-1] == 1):
+        cells = values // weight.shape[1]
+        pays = cells >= _CELLS and cells * weight.numel() >= _MACS
+        if pays and _is_eager(x) and _is_plain(x, weight) and _has_onednn():
+            call = torch.mkldnn_convolution  # type: ignore[attr-defined]
+            return call(x, weight, bias, padding, stride, dilation, groups)
+    return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
-def choose(conv: nn.Conv2d, *, of_feature: bool) -> None:
-    """Make ``conv`` one of the classes above where that is faster on this machine."""
-    if type(conv) is not nn.Conv2d or conv.groups > 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-        return
+def choose(conv: nn.Conv2d, *, of_feature: bool) -> Callable[..., Tensor]:
+    """The function that computes ``conv``, without padding modes, fastest on this machine, from its arguments."""
     pointwise = conv.kernel_size == (1, 1)
-    if pointwise and conv.out_channels < _WIDE:
-        return
-    if products_are_slow():
-        conv.__class__ = Direct
-    elif pointwise and of_feature and conv.stride == (1, 1) and conv.padding == (0, 0):
-        conv.__class__ = Lateral
+    if conv.groups > 1 or (pointwise and conv.out_channels < _WIDE):
+        return torch.conv2d
+    if products_are_slow() or (not pointwise and unfolding_is_slow()):
+        return direct
+    if pointwise and of_feature and conv.stride == (1, 1) and conv.padding == (0, 0):
+        return lateral
+    return torch.conv2d
 
 
 @functools.cache
@@ -91,6 +89,24 @@ def products_are_slow() -> bool:
         lambda: torch.mkldnn_convolution(x, weight, None, (0, 0), (1, 1), (1, 1), 1),  # type: ignore[attr-defined]
     )
     return direct < 0.75 * product
+
+
+@functools.cache
+def unfolding_is_slow() -> bool:
+    """Whether torch's own way with a small map, a product of its unfolded windows, takes longer than oneDNN here.
+
+    By 7 % on an AMD EPYC, where MKL's products are as fast as oneDNN's. Measured once, in about 5 ms.
+    """
+    if not _has_onednn():
+        return False
+    side, width = 16, 64
+    x = torch.ones(1, width, side, side).contiguous(memory_format=torch.channels_last)
+    weight = torch.ones(width, width, 3, 3).contiguous(memory_format=torch.channels_last)
+    unfolded, direct = _least_seconds(
+        lambda: F.conv2d(x, weight, None, padding=1),
+        lambda: torch.mkldnn_convolution(x, weight, None, (1, 1), (1, 1), (1, 1), 1),  # type: ignore[attr-defined]
+    )
+    return direct < 0.97 * unfolded
 
 
 def _least_seconds(*runs: Callable[[], Tensor], rounds: int = 6) -> list[float]:

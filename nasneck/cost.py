@@ -49,7 +49,8 @@ def count_macs(neck: Neck, image_size: tuple[int, int]) -> int:
         norm.forward = _same
     try:
         # The counter looks at every operation; where convolutions are all there is to count, hooks take half the time.
-        counter = FlopCounterMode(display=False) if _has_products(neck) else _Convolutions(neck)
+        plain = not neck.for_inference and not _has_products(neck)
+        counter = _Convolutions(neck) if plain else FlopCounterMode(display=False)
         with counter, torch.no_grad():
             functional_call(neck, state, (features,))
     finally:

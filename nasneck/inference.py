@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from nasneck import convs, functional, fused
+from nasneck import functional, fused
+from nasneck.bind import bind
 from nasneck.cells import FrozenBatchNorm2d
 
 # Which argument is there for its size only.
@@ -57,8 +58,8 @@ def inference_body(body: fx.GraphModule) -> fx.GraphModule:
     fold_norms(ready)
     fix_shares(ready)
     lay_channels_last(ready)
-    choose_libraries(ready)
     overwrite(ready.graph)
+    bind(ready)
     ready.delete_all_unused_submodules()
     ready.graph.lint()
     ready.recompile()
@@ -134,20 +135,12 @@ def lay_channels_last(body: fx.GraphModule) -> None:
         entered = _follow(feature, fused.enter, after=features[-1])
         laterals = [node for node in entered.users if _is_lateral(body, node)]
         others = [node for node in entered.users if node not in laterals and not _only_sized(node, entered)]
-        convs = [body.get_submodule(str(node.target)) for node in laterals]
-        if others or (convs and sum(c.out_channels for c in convs) >= convs[0].in_channels):  # type: ignore[misc, operator]
+        convs: list[Any] = [body.get_submodule(str(node.target)) for node in laterals]
+        if others or (convs and sum(conv.out_channels for conv in convs) >= convs[0].in_channels):
             _follow(entered, fused.as_channels_last)
         else:
             for node in laterals:
                 _follow(node, fused.as_channels_last)
-
-
-def choose_libraries(body: fx.GraphModule) -> None:
-    """Let convolutions be computed by the library that is faster for them on this machine."""
-    for node in body.graph.nodes:
-        module = _module(body, node)
-        if isinstance(module, nn.Conv2d):
-            convs.choose(module, of_feature=getattr(node.args[0], "target", None) is fused.enter)
 
 
 def overwrite(code: fx.Graph) -> None:
