@@ -105,15 +105,21 @@ def stirred(module: nn.Module, device: torch.device) -> nn.Module:
     return module.to(device).eval()
 
 
-def fpn(pixels: int, channels: int, device: torch.device, *, inference: bool) -> Sides:
-    """Ours and torchvision's, with RetinaNet's P6 and P7; features in torch's own layout."""
+def fpn(pixels: int, channels: int, device: torch.device, *, inference: bool, channels_last: bool = False) -> Sides:
+    """Ours and torchvision's, with RetinaNet's P6 and P7; features in torch's own layout, or ours with channels last.
+
+    The latter is what a backbone gives that is laid out for inference, too.
+    """
     extra = LastLevelP6P7(channels, channels)
     theirs = stirred(FeaturePyramidNetwork(list(WIDTHS), channels, extra), device)
     ours = compile_neck(necks.fpn(), WIDTHS, channels).to(device).eval()
     load_peer_state(ours, theirs.state_dict(), "torchvision")
     ready = ours.optimize_for_inference() if inference else ours
     given = OrderedDict(zip("345", features(pixels, device), strict=True))
-    return Sides(lambda: list(ready(given).values()), lambda: list(theirs(given).values()))
+    laid = given
+    if channels_last:
+        laid = OrderedDict((name, x.contiguous(memory_format=torch.channels_last)) for name, x in given.items())
+    return Sides(lambda: list(ready(laid).values()), lambda: list(theirs(given).values()))
 
 
 def effdet_bifpn(pixels: int, channels: int, device: torch.device) -> nn.Module:
@@ -255,6 +261,17 @@ CASES = (
         Case("FPN, inference form", "torchvision's as shipped", pixels, channels, 0.85, partial(fpn, inference=True))
         for pixels, channels in ((256, 64), (512, 256))
     ),
+    *(
+        Case(
+            "FPN, inference form, of channels last",
+            "torchvision's as shipped",
+            pixels,
+            channels,
+            0.85,
+            partial(fpn, inference=True, channels_last=True),
+        )
+        for pixels, channels in ((256, 64), (512, 256))
+    ),
     Case("BiFPN, inference form", "effdet's as shipped", 256, 64, 0.60, bifpn),
     Case("BiFPN, inference form", "effdet's as shipped", 512, 256, 0.45, bifpn),
     Case("BiFPN, training step", "effdet's as shipped", 256, 64, 0.80, bifpn_training),
@@ -376,7 +393,7 @@ def main() -> int:
             continue
         rows.append(row := measure(case, device, rounds=given.rounds))
         print(
-            f"{case.name:24} {case.against:26} {case.pixels} px {case.channels:3} channels: {row['ratio']:.3f}"
+            f"{case.name:37} {case.against:26} {case.pixels} px {case.channels:3} channels: {row['ratio']:.3f}"
             f" ({row['ratio_low']:.3f} to {row['ratio_high']:.3f}), {case.sense} {case.bound:.2f};"
             f" {row['ours_ms']:.4g} and {row['theirs_ms']:.4g} ms",
             flush=True,

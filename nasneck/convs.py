@@ -7,6 +7,7 @@ by oneDNN. The functions here do as ``torch.conv2d`` does wherever float32 is no
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ _WIDE = 128
 # Below so many cells or multiply-adds, oneDNN takes longer to start than is to be gained: up to 6 times as long.
 _CELLS = 256
 _MACS = 2**23
+# And where products are nearly as fast, below so many.
+_MANY_CELLS = 1024
+_MANY_MACS = 2**24
 # From more values on, torch takes oneDNN itself, except for 1x1 convolutions.
 _SMALL = 20480
 
@@ -39,10 +43,23 @@ def lateral(
     # With more threads torch takes oneDNN, which may be the faster library.
     plain = _is_eager(x) and torch.get_num_threads() == 1 and x.shape[0] == 1 and x.is_contiguous()
     if not plain or bias is None or not _is_plain(x, weight):
-        return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        return pointwise(x, weight, bias, stride, padding, dilation, groups)
     _, channels, height, width = x.shape
     cells = torch.addmm(bias, x.view(channels, height * width).t(), weight.view(-1, channels).t())
     return cells.view(1, height, width, -1).permute(0, 3, 1, 2)
+
+
+def pointwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size, dilation: Size, groups: int
+) -> Tensor:
+    """A 1x1 convolution, by oneDNN where the map is large, has channels last and large products are slow."""
+    values = 0 if torch.compiler.is_compiling() else x.numel()
+    if type(values) is int and (cells := values // weight.shape[1]) >= _MANY_CELLS:
+        pays = cells * weight.numel() >= _MANY_MACS and _is_eager(x) and _is_plain(x, weight)
+        if pays and x.is_contiguous(memory_format=torch.channels_last) and large_products_are_slow():
+            call = torch.mkldnn_convolution  # type: ignore[attr-defined]
+            return call(x, weight, bias, padding, stride, dilation, groups)
+    return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def direct(
@@ -62,14 +79,15 @@ def direct(
 
 def choose(conv: nn.Conv2d, *, of_feature: bool) -> Callable[..., Tensor]:
     """The function that computes ``conv``, without padding modes, fastest on this machine, from its arguments."""
-    pointwise = conv.kernel_size == (1, 1)
-    if conv.groups > 1 or (pointwise and conv.out_channels < _WIDE):
+    if conv.groups > 1:
         return torch.conv2d
-    if products_are_slow() or (not pointwise and unfolding_is_slow()):
+    if conv.kernel_size != (1, 1):
+        return direct if products_are_slow() or unfolding_is_slow() else torch.conv2d
+    if conv.out_channels >= _WIDE and products_are_slow():
         return direct
-    if pointwise and of_feature and conv.stride == (1, 1) and conv.padding == (0, 0):
-        return lateral
-    return torch.conv2d
+    other = pointwise if large_products_are_slow() else torch.conv2d  # found out here and not in a forward pass
+    plain = of_feature and conv.stride == (1, 1) and conv.padding == (0, 0)
+    return lateral if plain and conv.out_channels >= _WIDE else other
 
 
 @functools.cache
@@ -78,17 +96,16 @@ def products_are_slow() -> bool:
 
     So it is where MKL keeps to AVX2 and oneDNN does not, which gives it half the speed; MKL chooses by the maker, too.
     """
-    if not _has_onednn():
-        return False
-    side, width = 32, 256
-    x = torch.ones(1, width, side, side).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(width, width, 1, 1)
-    cells, factor = x.permute(0, 2, 3, 1).view(-1, width), weight.view(width, width).t()
-    product, direct = _least_seconds(
-        lambda: torch.mm(cells, factor),
-        lambda: torch.mkldnn_convolution(x, weight, None, (0, 0), (1, 1), (1, 1), 1),  # type: ignore[attr-defined]
-    )
-    return direct < 0.75 * product
+    return _share(256, side=32) < 0.75
+
+
+@functools.cache
+def large_products_are_slow() -> bool:
+    """Whether torch's matrix products for large maps take longer than oneDNN here; measured once, in about 5 ms.
+
+    By 7 to 17 % on an AMD EPYC, where those for small maps do not.
+    """
+    return _share(64, side=64) < 0.97
 
 
 @functools.cache
@@ -97,16 +114,24 @@ def unfolding_is_slow() -> bool:
 
     By 7 % on an AMD EPYC, where MKL's products are as fast as oneDNN's. Measured once, in about 5 ms.
     """
+    return _share(64, side=16, kernel=3) < 0.97
+
+
+def _share(width: int, *, side: int, kernel: int = 1) -> float:
+    """The time of a convolution by oneDNN over that of torch's own way on one thread, channels last."""
     if not _has_onednn():
-        return False
-    side, width = 16, 64
+        return math.inf
     x = torch.ones(1, width, side, side).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(width, width, 3, 3).contiguous(memory_format=torch.channels_last)
-    unfolded, direct = _least_seconds(
-        lambda: F.conv2d(x, weight, None, padding=1),
-        lambda: torch.mkldnn_convolution(x, weight, None, (1, 1), (1, 1), (1, 1), 1),  # type: ignore[attr-defined]
+    weight = torch.ones(width, width, kernel, kernel).contiguous(memory_format=torch.channels_last)
+    padding = kernel // 2
+    rows, factor = x.permute(0, 2, 3, 1).view(-1, width), weight.flatten(1).t()
+    call = torch.mkldnn_convolution  # type: ignore[attr-defined]
+    own, other = _least_seconds(
+        # a product even with several threads, where torch's convolution would be oneDNN's
+        lambda: torch.mm(rows, factor) if kernel == 1 else F.conv2d(x, weight, padding=padding),
+        lambda: call(x, weight, None, (padding, padding), (1, 1), (1, 1), 1),
     )
-    return direct < 0.97 * unfolded
+    return other / own
 
 
 def _least_seconds(*runs: Callable[[], Tensor], rounds: int = 6) -> list[float]:

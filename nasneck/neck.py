@@ -94,7 +94,7 @@ class Neck(nn.Module):
         hooks do not see. Outputs have channels last.
 
         Convolutions of float32 on a CPU go to the library that is faster for them there. The first call in a process
-        finds out in about 20 ms; so make it on the kind of machine where it will run, though it runs on any.
+        finds out in about 30 ms; so make it on the kind of machine where it will run, though it runs on any.
 
         Over all fixed necks and random ones of the NAS-FPN space, outputs deviate from those in eval mode by 1e-14
         in float64 and by 5e-6 in float32 of their largest value at most (tests/test_inference.py).

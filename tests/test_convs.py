@@ -34,6 +34,7 @@ def one_thread() -> Iterator[None]:
 def slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr(convs, "products_are_slow", lambda: request.param)
     monkeypatch.setattr(convs, "unfolding_is_slow", lambda: False)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: False)
     return request.param
 
 
@@ -75,7 +76,7 @@ def features(neck: Neck, batch: int = 1) -> list[Tensor]:
 
 def calls(neck: Neck) -> set[object]:
     """The functions that convolve in an inference form."""
-    every = {torch.conv2d, convs.direct, convs.lateral}
+    every = {torch.conv2d, convs.direct, convs.lateral, convs.pointwise}
     return {node.target for node in neck.body.graph.nodes} & every
 
 
@@ -121,6 +122,7 @@ def test_narrow_laterals_and_small_maps_stay_with_torch(slow: bool, taken: list[
 def test_where_only_unfolding_is_slow_products_stay(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
     monkeypatch.setattr(convs, "products_are_slow", lambda: False)
     monkeypatch.setattr(convs, "unfolding_is_slow", lambda: True)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: False)
     for channels, functions, want in (
         (52, {torch.conv2d, convs.direct}, ["mkldnn_convolution"]),
         (128, {convs.direct, convs.lateral}, ["addmm"] * 3),
@@ -148,6 +150,32 @@ def test_oneDNN_is_for_what_outlasts_its_start(
     assert bool(taken) is direct
 
 
+@pytest.mark.parametrize(("channels", "side", "taken_by"), [(64, 64, True), (64, 63, False), (512, 16, False)])
+@pytest.mark.parametrize("last", [True, False])
+def test_large_products_with_channels_last(
+    channels: int, side: int, taken_by: bool, last: bool, monkeypatch: pytest.MonkeyPatch, taken: list[str]
+):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: False)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: True)
+    x = torch.randn(1, channels, side, side)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    conv = nn.Conv2d(channels, 64, 1).requires_grad_(False)
+    assert convs.choose(conv, of_feature=True) is convs.choose(conv, of_feature=False) is convs.pointwise
+    assert_close(bound(conv)(x), conv(x))
+    assert taken == (["mkldnn_convolution"] if taken_by and last else [])
+
+
+def test_a_wide_lateral_of_a_feature_with_channels_last(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: False)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: True)
+    conv = nn.Conv2d(256, 128, 1).requires_grad_(False)
+    assert convs.choose(conv, of_feature=True) is convs.lateral
+    assert convs.choose(conv, of_feature=False) is convs.pointwise
+    x = torch.randn(1, 256, 32, 32).contiguous(memory_format=torch.channels_last)
+    assert_close(bound(conv, of_feature=True)(x), conv(x))
+    assert taken == ["mkldnn_convolution"]
+
+
 def test_features_cut_out_of_others(slow: bool):
     neck = build("fpn")
     maps = [x[..., 1:-1, 1:-1] for x in features(neck)]
@@ -163,6 +191,7 @@ def test_grouped_convolutions_stay_with_torch(monkeypatch: pytest.MonkeyPatch):
 def test_a_lateral_needs_a_plain_product(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(convs, "products_are_slow", lambda: False)
     monkeypatch.setattr(convs, "unfolding_is_slow", lambda: False)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: False)
     for conv, of_feature in (
         (nn.Conv2d(8, 128, 1), False),
         (nn.Conv2d(8, 128, 3), True),
@@ -198,6 +227,7 @@ def test_what_is_not_computed_eagerly_in_float32_goes_to_torch(slow: bool, taken
 def test_more_threads_leave_laterals_to_torch(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
     monkeypatch.setattr(convs, "products_are_slow", lambda: False)
     monkeypatch.setattr(convs, "unfolding_is_slow", lambda: False)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: False)
     neck = build("fpn")
     ready, maps = neck.optimize_for_inference(), features(neck)
     torch.set_num_threads(2)
@@ -242,29 +272,30 @@ def test_copies(slow: bool):
     assert not calls(neck)
 
 
-@pytest.mark.parametrize(("seconds", "slow"), [((1.0, 0.5), True), ((1.0, 0.9), False), ((0.5, 1.0), False)])
-def test_products_are_slow_where_oneDNN_is_much_faster(
-    seconds: tuple[float, float], slow: bool, monkeypatch: pytest.MonkeyPatch, taken: list[str]
+@pytest.mark.parametrize(
+    ("name", "seconds", "slow"),
+    [
+        ("products_are_slow", (1.0, 0.5), True),
+        ("products_are_slow", (1.0, 0.9), False),
+        ("products_are_slow", (0.5, 1.0), False),
+        ("large_products_are_slow", (1.0, 0.9), True),
+        ("large_products_are_slow", (1.0, 0.99), False),
+        ("unfolding_is_slow", (1.0, 0.9), True),
+        ("unfolding_is_slow", (1.0, 0.99), False),
+    ],
+)
+def test_slow_is_what_oneDNN_does_faster(
+    name: str, seconds: tuple[float, float], slow: bool, monkeypatch: pytest.MonkeyPatch, taken: list[str]
 ):
-    def least(product, direct, **_):
-        assert_close(product(), direct().permute(0, 2, 3, 1).reshape(-1, 256))
+    def least(own, other, **_):
+        theirs = other()
+        assert_close(
+            own().reshape(-1), theirs.permute(0, 2, 3, 1).reshape(-1) if "products" in name else theirs.reshape(-1)
+        )
         return list(seconds)
 
     monkeypatch.setattr(convs, "_least_seconds", least)
-    assert convs.products_are_slow.__wrapped__() is slow
-    assert taken == ["mkldnn_convolution"]
-
-
-@pytest.mark.parametrize(("seconds", "slow"), [((1.0, 0.9), True), ((1.0, 0.99), False), ((0.5, 1.0), False)])
-def test_unfolding_is_slow_where_oneDNN_is_faster(
-    seconds: tuple[float, float], slow: bool, monkeypatch: pytest.MonkeyPatch, taken: list[str]
-):
-    def least(unfolded, direct, **_):
-        assert_close(unfolded(), direct())
-        return list(seconds)
-
-    monkeypatch.setattr(convs, "_least_seconds", least)
-    assert convs.unfolding_is_slow.__wrapped__() is slow
+    assert getattr(convs, name).__wrapped__() is slow
     assert taken == ["mkldnn_convolution"]
 
 
@@ -280,7 +311,8 @@ def test_the_least_time_of_each_in_turns():
 
 def test_without_oneDNN_products_are_not_slow(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not convs.products_are_slow.__wrapped__() and not convs.unfolding_is_slow.__wrapped__()
+    for slow in (convs.products_are_slow, convs.large_products_are_slow, convs.unfolding_is_slow):
+        assert not slow.__wrapped__()
 
 
 def test_a_neck_made_elsewhere_runs_without_oneDNN(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
