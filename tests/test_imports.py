@@ -21,7 +21,7 @@ ROOT = Path(nasneck.__file__).parent
 # A part may import from the rows above its own, and from itself. Parts of one row do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "provenance", "resources", "functional", "fused", "convs", "containers", "report", "ranking"),
-    ("settings", "decision", "device", "files", "evaluate"),
+    ("settings", "decision", "device", "files", "evaluate", "bind"),
     ("trial", "graph", "data", "backbone", "slot"),
     ("necks", "draw", "detector", "strategy", "rows", "cells", "objective"),
     ("plan",),
