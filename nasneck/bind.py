@@ -7,6 +7,7 @@ parameter take many times what they take in a loop: of one image of 256 px throu
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -18,7 +19,9 @@ class Weights(nn.Module):
 
     def forward(self) -> tuple[Tensor, ...]:
         """All, in order of registration."""
-        return tuple(self._parameters.values())  # type: ignore[arg-type]
+        # Replicas of DataParallel keep them elsewhere.
+        own: Any = self._parameters or self._former_parameters
+        return tuple(own.values())
 
 
 def bind(body: fx.GraphModule) -> None:

@@ -38,7 +38,8 @@ def lateral(
     """A 1x1 convolution of a feature, whose result has channels last without being transposed.
 
     It is the product that torch computes, with its factors exchanged: 0.87 to 1.01 of the time, and one map less. So it
-    is for one image in torch's own layout; anything else goes to ``torch.conv2d``, whose arguments these are.
+    is for one image in torch's own layout; anything else goes to :func:`pointwise`. The arguments are those of
+    ``torch.conv2d``.
     """
     # With more threads torch takes oneDNN, which may be the faster library.
     plain = _is_eager(x) and torch.get_num_threads() == 1 and x.shape[0] == 1 and x.is_contiguous()
@@ -52,11 +53,14 @@ def lateral(
 def pointwise(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size, dilation: Size, groups: int
 ) -> Tensor:
-    """A 1x1 convolution, by oneDNN where the map is large, has channels last and large products are slow."""
+    """A 1x1 convolution, by oneDNN where the map is large, has channels last and large products are slow.
+
+    The arguments are those of ``torch.conv2d``.
+    """
     values = 0 if torch.compiler.is_compiling() else x.numel()
     if type(values) is int and (cells := values // weight.shape[1]) >= _MANY_CELLS:
         pays = cells * weight.numel() >= _MANY_MACS and _is_eager(x) and _is_plain(x, weight)
-        if pays and x.is_contiguous(memory_format=torch.channels_last) and large_products_are_slow():
+        if pays and x.stride(1) == 1 and _has_onednn() and large_products_are_slow():
             call = torch.mkldnn_convolution  # type: ignore[attr-defined]
             return call(x, weight, bias, padding, stride, dilation, groups)
     return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -85,7 +89,7 @@ def choose(conv: nn.Conv2d, *, of_feature: bool) -> Callable[..., Tensor]:
         return direct if products_are_slow() or unfolding_is_slow() else torch.conv2d
     if conv.out_channels >= _WIDE and products_are_slow():
         return direct
-    other = pointwise if large_products_are_slow() else torch.conv2d  # found out here and not in a forward pass
+    other = pointwise if large_products_are_slow() else torch.conv2d  # found out here, not in the first forward pass
     plain = of_feature and conv.stride == (1, 1) and conv.padding == (0, 0)
     return lateral if plain and conv.out_channels >= _WIDE else other
 
@@ -121,8 +125,9 @@ def _share(width: int, *, side: int, kernel: int = 1) -> float:
     """The time of a convolution by oneDNN over that of torch's own way on one thread, channels last."""
     if not _has_onednn():
         return math.inf
-    x = torch.ones(1, width, side, side).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(width, width, kernel, kernel).contiguous(memory_format=torch.channels_last)
+    ones = functools.partial(torch.ones, dtype=torch.float32, device="cpu")  # whatever the defaults are
+    x = ones(1, width, side, side).contiguous(memory_format=torch.channels_last)
+    weight = ones(width, width, kernel, kernel).contiguous(memory_format=torch.channels_last)
     padding = kernel // 2
     rows, factor = x.permute(0, 2, 3, 1).view(-1, width), weight.flatten(1).t()
     call = torch.mkldnn_convolution  # type: ignore[attr-defined]

@@ -12,25 +12,29 @@ from torch import Tensor
 
 def upsample(x: Tensor, like: Tensor) -> Tensor:
     """Nearest neighbour to the size of ``like``."""
-    if times := enlarges_plainly(x, like):
-        return x.repeat_interleave(times, dim=3).repeat_interleave(times, dim=2)
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        times = enlarges_plainly(x, like)
+        if times:
+            return x.repeat_interleave(times, dim=3).repeat_interleave(times, dim=2)
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")
 
 
 def enlarges_plainly(x: Tensor, like: Tensor) -> int:
     """By how much ``x`` is to be enlarged where repeating its rows and columns is faster, 0 elsewhere.
 
-    Torch enlarges channels last alone and transposes other maps before and after: on a CPU 2 to 9 times as long from
-    some thousand values on. Backward would sum in another order, and exported code should say what it does.
+    To a height and width of together 128 cells or less, torch enlarges channels last alone and transposes other maps
+    before and after: on a CPU that takes several times as long, unless there are few cells. Backward would sum in
+    another order, and exported code should say what it does.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor:  # type: ignore[no-untyped-call]
         return 0
-    if not x.is_cpu or x.requires_grad or x.dim() != 4 or x.numel() < 4096:
+    if not x.is_cpu or x.requires_grad or x.dim() != 4 or x.numel() < 4096 or not x.is_contiguous():
         return 0
-    if not x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
+    height, width = like.shape[2], like.shape[3]
+    if x.shape[1] == 1 or min(x.shape[2:]) < 4 or height * width < 512 or height + width > 128:
         return 0
-    times = like.shape[-1] // x.shape[-1]
-    whole = like.shape[-2:] == (times * x.shape[-2], times * x.shape[-1])
+    times = width // x.shape[3]
+    whole = height == times * x.shape[2] and width == times * x.shape[3]
     return times if whole and times in (2, 4, 8) else 0  # powers of two: torch's float32 index is exact for these
 
 

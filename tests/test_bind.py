@@ -21,6 +21,8 @@ class Parts(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(4, 4, 3, padding=1, dilation=1)
         self.inner = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 1, bias=False, groups=2)})
+        self.tied = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.tied.weight = self.first.weight
         self.round = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
         self.same = nn.Conv2d(4, 4, 3, padding="same")
         self.norm = nn.GroupNorm(2, 4)
@@ -28,7 +30,7 @@ class Parts(nn.Module):
         self.register_buffer("scale", torch.tensor(2.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.first(x) * self.share[0] + self.inner["conv"](x) * self.share[1]
+        y = self.tied(self.first(x)) * self.share[0] + self.inner["conv"](x) * self.share[1]
         return self.norm(self.round(y) + self.same(self.first(y))) * self.scale
 
 
@@ -53,12 +55,15 @@ def test_what_becomes_a_function():
     _, after = made()
     left = {name: type(module) for name, module in after.named_modules() if name}
     assert left == {"round": nn.Conv2d, "same": nn.Conv2d, "norm": nn.GroupNorm, "weights": Weights}
-    assert sum(node.target in (torch.conv2d, convs.direct) for node in after.graph.nodes) == 3
+    assert sum(node.target in (torch.conv2d, convs.direct) for node in after.graph.nodes) == 4
     assert [node.target for node in after.graph.nodes if node.op == "get_attr"] == ["scale"]
     # each once, however often it is read
-    names = [name for name, _ in after.named_parameters() if name.startswith("weights")]
+    names = [name for name, _ in after.named_parameters(remove_duplicate=False) if name.startswith("weights")]
     assert "share" not in after.state_dict()
-    assert names == [f"weights.{x}" for x in ("first/weight", "first/bias", "share", "inner/conv/weight")]
+    paths = ("first/weight", "first/bias", "tied/weight", "share", "inner/conv/weight")
+    assert names == [f"weights.{path}" for path in paths]
+    pool = dict(after.get_submodule("weights").named_parameters(remove_duplicate=False))
+    assert pool["first/weight"] is pool["tied/weight"]
 
 
 def test_weights_are_those_of_the_moment():
@@ -74,10 +79,20 @@ def test_weights_are_those_of_the_moment():
     assert set(names.values()) == set(state)
     theirs = {name: state[old] for name, old in names.items()}
     assert not torch.equal(after(x), want)
-    assert torch.equal(functional_call(after, theirs, (x,)), want)
+    assert torch.equal(functional_call(after, theirs, (x,), tie_weights=False), want)
     after.load_state_dict(theirs, assign=True)
     assert torch.equal(after(x), want)
     assert torch.equal(copy.deepcopy(after).double()(x.double()), other.double()(x.double()))
+
+
+def test_replicas_of_data_parallel():
+    """They have no parameters of their own but what ``torch.nn.parallel.replicate`` leaves in another place."""
+    weights = Weights()
+    weights.register_parameter("a/b", nn.Parameter(torch.ones(2)))
+    replica = weights._replicate_for_data_parallel()
+    assert not replica._parameters
+    replica._former_parameters = {"a/b": torch.zeros(2)}
+    assert [x.tolist() for x in replica()] == [[0, 0]]
 
 
 def test_nothing_to_bind():

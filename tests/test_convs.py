@@ -176,6 +176,41 @@ def test_a_wide_lateral_of_a_feature_with_channels_last(monkeypatch: pytest.Monk
     assert taken == ["mkldnn_convolution"]
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning", "ignore:.*torch.jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_large_products_that_are_not_plain(monkeypatch: pytest.MonkeyPatch, taken: list[str]):
+    monkeypatch.setattr(convs, "products_are_slow", lambda: False)
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: True)
+    x = torch.randn(1, 64, 64, 64).contiguous(memory_format=torch.channels_last)
+    conv = nn.Conv2d(64, 64, 1).requires_grad_(False)
+    function = bound(conv)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert_close(function(x), conv(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert function(x).dtype is torch.bfloat16
+    torch.jit.trace(function, x, check_trace=False)
+    with FlopCounterMode(display=False) as counter:
+        function(x)
+    assert counter.get_total_flops() == 2 * 64**4
+    torch.compile(function, backend="eager", fullgraph=True)(x)
+    wide = nn.Conv2d(64, 64, 1).requires_grad_(False).double()
+    assert_close(bound(wide)(x.double()), wide(x.double()))
+    assert not taken
+    monkeypatch.setattr(convs, "large_products_are_slow", lambda: False)  # where it runs, not where it was made
+    function(x)
+    assert not taken
+
+
+def test_what_is_slow_is_found_out_whatever_the_defaults_are():
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        assert 0 < convs._share(64, side=16, kernel=3) < 100
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
 def test_features_cut_out_of_others(slow: bool):
     neck = build("fpn")
     maps = [x[..., 1:-1, 1:-1] for x in features(neck)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nasneck import compile_neck, functional, necks
 
-SHAPE = (1, 64, 8, 12)
+SHAPE = (1, 64, 12, 16)
 
 
 @pytest.fixture
@@ -49,40 +49,70 @@ def test_as_torch_to_the_bit(shape: tuple[int, int, int, int], height: int, widt
     assert out.is_contiguous()
 
 
-@pytest.mark.parametrize("times", [2, 4, 8])
-def test_whole_factors_are_repeated(times: int, taken: list[tuple[int, ...]]):
-    x = torch.randn(SHAPE)
-    functional.upsample(x, like(x, times))
+@pytest.mark.parametrize(
+    ("shape", "times"),
+    [(SHAPE, 2), ((1, 64, 40, 4), 2), ((2, 64, 12, 16), 4), ((1, 128, 4, 8), 8), ((1, 5, 32, 30), 2)],
+)
+def test_whole_factors_are_repeated(shape: tuple[int, ...], times: int, taken: list[tuple[int, ...]]):
+    x = torch.randn(shape)
+    out = functional.upsample(x, like(x, times))
     assert not taken
+    assert torch.equal(out, F.interpolate(x, size=out.shape[-2:]))
+
+
+def case(*shape: int, times: int, more: int = 0) -> tuple[Tensor, Tensor]:
+    return (x := torch.randn(shape)), like(x, times, more)
 
 
 def test_everything_else_is_torchs(taken: list[tuple[int, ...]]):
-    x = torch.randn(SHAPE)
+    x, wanted = case(*SHAPE, times=2)
     last = x.contiguous(memory_format=torch.channels_last)
-    cases = [
-        (x, like(x, 1)),
-        (x, like(x, 3)),
-        (x, like(x, 2, more=1)),
-        (x, torch.empty(1, 1, 16, 48)),
-        (x, torch.empty(1, 1, 4, 6)),
-        (last, like(x, 2)),
-        (x[..., :2], like(x[..., :2], 2)),
-        (x[:, :1], like(x, 2)),
-        (x.clone().requires_grad_(), like(x, 2)),
-        (x.to("meta"), like(x, 2)),
-    ]
-    for small, wanted in cases:
-        out = functional.upsample(small, wanted)
-        assert taken.pop() == out.shape[-2:] == wanted.shape[-2:]
-        assert not taken
+    cases = {
+        "one": case(*SHAPE, times=1),
+        "three": case(*SHAPE, times=3),
+        "sixteen": case(1, 256, 4, 4, times=16),
+        "not whole": case(*SHAPE, times=2, more=1),
+        "not alike": (x, torch.empty(1, 1, 24, 64)),
+        "smaller": (x, torch.empty(1, 1, 6, 8)),
+        "few values": case(1, 16, 12, 16, times=2),
+        "few cells": case(1, 64, 8, 12, times=2),
+        "many cells": case(1, 8, 40, 40, times=2),
+        "thin": case(1, 512, 64, 2, times=2),
+        "channels last": (last, wanted),
+        "one channel": case(2, 1, 64, 32, times=2),
+        "cut": (torch.randn(1, 64, 12, 18)[..., 1:-1], wanted),
+        "trained": (x.clone().requires_grad_(), wanted),
+        "meta": (x.to("meta"), wanted),
+    }
+    for name, (small, wanted) in cases.items():
+        functional.upsample(small, wanted)
+        assert taken == [wanted.shape[-2:]], name
+        taken.clear()
     assert functional.upsample(last, like(x, 2)).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.script:FutureWarning", "ignore:.*:DeprecationWarning", "ignore:The TorchScript:UserWarning"
+)
+def test_vectorized_and_scripted():
+    x = torch.randn(3, 1, 64, 16, 16)
+    wanted = torch.empty(1, 1, 32, 32)
+    want = torch.stack([functional.upsample(y, wanted) for y in x])
+    assert torch.equal(torch.vmap(lambda y: functional.upsample(y, wanted))(x), want)
+    neck = compile_neck(necks.fpn(), [16, 32, 64], 64).eval()
+    maps = [torch.randn(1, 16, 32, 48), torch.randn(1, 32, 16, 24), torch.randn(1, 64, 8, 12)]
+    with torch.no_grad():
+        assert all(map(torch.equal, torch.jit.script(neck.body)(*maps), neck(maps)))
+        stacked = [torch.stack([x, x + 1]) for x in maps]
+        got = torch.vmap(lambda *m: tuple(neck(list(m))))(*stacked)
+        torch.testing.assert_close([x[1] for x in got], neck([x + 1 for x in maps]))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning", "ignore:.*:DeprecationWarning")
 def test_what_is_exported_or_trained_interpolates(taken: list[tuple[int, ...]]):
     neck = compile_neck(necks.fpn(), [16, 32, 64], 64).eval()
-    maps = [torch.randn(1, 16, 32, 48), torch.randn(1, 32, 16, 24), torch.randn(1, 64, 8, 12)]
-    sizes = [(16, 24), (32, 48)]
+    maps = [torch.randn(1, 16, 48, 64), torch.randn(1, 32, 24, 32), torch.randn(1, 64, 12, 16)]
+    sizes = [(24, 32), (48, 64)]
     with torch.no_grad():
         want = neck(maps)
         assert not taken
