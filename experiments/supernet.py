@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class Parts:
             yield from self._part("independent", seed, lambda seed=seed: self._independent(seed))
             yield from self._part("warm", seed, lambda seed=seed: self._warm(seed, image))
             for sharing in sharings:
-                make = lambda seed=seed, sharing=sharing: self._shared(sharing, seed, image)  # noqa: E731
+                make = partial(self._shared, sharing, seed, image)
                 yield from self._part(f"shared-{sharing}", seed, make)
 
     def _part(self, name: str, seed: int, make: Callable[[], Any]) -> list[Row]:
@@ -202,7 +203,7 @@ class Parts:
         seconds += image * self._seen(images, self.plan.warm)
         weights = SharedWeights(self.task, first, "cell")
         for neck, graph in self.graphs.items():
-            make = lambda graph=graph: weights.copy_of(graph, seed, with_cells=False)  # noqa: E731
+            make = partial(weights.copy_of, graph, seed, with_cells=False)
             for row in tuned(self.task, make, seed, STOPS):
                 yield {"way": "warm", **self._row(neck, seed, "", 0, seconds), **row}
 

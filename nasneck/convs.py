@@ -61,8 +61,7 @@ def pointwise(
     if type(values) is int and (cells := values // weight.shape[1]) >= _MANY_CELLS:
         pays = cells * weight.numel() >= _MANY_MACS and _is_eager(x) and _is_plain(x, weight)
         if pays and x.stride(1) == 1 and _has_onednn() and large_products_are_slow():
-            call = torch.mkldnn_convolution  # type: ignore[attr-defined]
-            return call(x, weight, bias, padding, stride, dilation, groups)
+            return _by_onednn(x, weight, bias, stride, padding, dilation, groups)
     return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
@@ -76,8 +75,7 @@ def direct(
         cells = values // weight.shape[1]
         pays = cells >= _CELLS and cells * weight.numel() >= _MACS
         if pays and _is_eager(x) and _is_plain(x, weight) and _has_onednn():
-            call = torch.mkldnn_convolution  # type: ignore[attr-defined]
-            return call(x, weight, bias, padding, stride, dilation, groups)
+            return _by_onednn(x, weight, bias, stride, padding, dilation, groups)
     return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
@@ -130,11 +128,10 @@ def _share(width: int, *, side: int, kernel: int = 1) -> float:
     weight = ones(width, width, kernel, kernel).contiguous(memory_format=torch.channels_last)
     padding = kernel // 2
     rows, factor = x.permute(0, 2, 3, 1).view(-1, width), weight.flatten(1).t()
-    call = torch.mkldnn_convolution  # type: ignore[attr-defined]
     own, other = _least_seconds(
         # a product even with several threads, where torch's convolution would be oneDNN's
         lambda: torch.mm(rows, factor) if kernel == 1 else F.conv2d(x, weight, padding=padding),
-        lambda: call(x, weight, None, (padding, padding), (1, 1), (1, 1), 1),
+        lambda: _by_onednn(x, weight, None, (1, 1), (padding, padding), (1, 1), 1),
     )
     return other / own
 
@@ -149,6 +146,13 @@ def _least_seconds(*runs: Callable[[], Tensor], rounds: int = 6) -> list[float]:
                 run()
                 least[i] = min(least[i], time.thread_time() - start)
     return least
+
+
+def _by_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size, dilation: Size, groups: int
+) -> Tensor:
+    """``torch.conv2d`` by oneDNN; torch's function, which its type stubs lack, takes the padding first."""
+    return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)  # type: ignore[attr-defined]
 
 
 def _has_onednn() -> bool:
