@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from nasneck.study import Study
 from nasneck.trial import Measurement, State
 
 SPACE = FakeSpace(4, 5, 6, 2)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Tests begun in the background of a shell script have inherited that interrupts are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_comes_after_what_it_would_have_broken() -> None:
